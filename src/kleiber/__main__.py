@@ -1,0 +1,5 @@
+"""``python -m kleiber``."""
+
+from kleiber.cli import main
+
+main()

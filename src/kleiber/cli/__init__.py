@@ -1,0 +1,63 @@
+"""The command line: every verb is one public function of the rooms, or two in a row.
+
+Verbs are registered by import path, so that ``kleiber --help`` imports nothing but this file; the modules beside this
+one hold the verbs room by room. One file for all of them (as the first design had it) would pass 450 lines.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cyclopts import App
+
+from kleiber.errors import KleiberError
+
+__all__ = ["app", "main"]
+
+app = App(
+    name="kleiber",
+    help="A laboratory for the scaling laws of genomic language models.",
+    version_flags=["--version"],
+    help_format="markdown",
+)
+
+_VERBS = {
+    "new": ("study:new", "Write a commented study file to start from."),
+    "plan": ("study:plan", "Show what a study will run and cost, before a second is spent."),
+    "run": ("study:run", "Run a whole study, in order, skipping what is done."),
+    "sweep": ("study:sweep", "Train a study's runs: all, or task I of N."),
+    "status": ("study:status", "Show what is done, running, failed and missing."),
+    "report": ("study:report", "Write the report of a study, or of several side by side."),
+    "download": ("genome:download", "Fetch and verify public genomes and panels."),
+    "panel": ("genome:app", "Build and read haplotype stores."),
+    "corpus": ("corpus:app", "Describe, sample and export corpora."),
+    "tokenizer": ("tokens:app", "Train, inspect and use DNA tokenizers."),
+    "train": ("train:train", "Train one model."),
+    "evaluate": ("train:evaluate", "Score a checkpoint on held-out DNA."),
+    "model": ("train:app", "Inspect, import and export models."),
+    "fit": ("fit:fit", "Fit scaling laws to a table of observations."),
+}
+
+for _name, (_path, _help) in _VERBS.items():
+    app.command(f"kleiber.cli.{_path}", name=_name, help=_help)
+
+
+def main() -> None:
+    """Run the command line; a `KleiberError` is printed without a traceback and exits 2 (``--debug`` shows all)."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+    try:
+        app(arguments)
+    except KleiberError as error:
+        if debug:
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # `kleiber … | head` is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except KeyboardInterrupt:
+        sys.exit(130)
