@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_variable, "1")
+
+# The first call of a kernel compiles it: no deadline. The same examples on every run: main is red for a reason only.
+settings.register_profile("kleiber", deadline=None, derandomize=True)
+settings.load_profile("kleiber")
 
 ROOT = Path(__file__).resolve().parents[1]
 

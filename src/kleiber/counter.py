@@ -87,8 +87,8 @@ def uniform(seed, stream, index, n):
 def bounded(seed, stream, index, n, bound):
     """Return a uint64 in [0, bound) without modulo bias, and the number of the next unused draw.
 
-    Lemire's multiply-and-reject (2019, doi:10.1145/3230636): `bound` ≥ 1; starts at draw `n` and takes one more for each
-    rejection, which happens with probability < bound / 2^64.
+    Lemire's multiply-and-reject (2019, doi:10.1145/3230636): `bound` ≥ 1; starts at draw `n` and takes one more
+    for each rejection, which happens with probability < bound / 2^64.
     """
     bound = uint64(bound)
     high, low = _mulhilo(draw(seed, stream, index, n), bound)

@@ -43,7 +43,9 @@ class MissingDependency(KleiberError):
     """An optional package is needed for this step."""
 
     def __init__(self, package: str, extra: str):
-        super().__init__(f"This step needs {package}, which is not installed.\n  Install it: pip install 'kleiber[{extra}]'")
+        super().__init__(
+            f"This step needs {package}, which is not installed.\n  Install it: pip install 'kleiber[{extra}]'"
+        )
 
 
 class UnknownName(KleiberError):

@@ -117,7 +117,9 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     except ValueError as error:
         raise DataError(f"{path} is damaged: {error}.\n  Delete the folder {path.parent} and make it again.") from error
     if not isinstance(manifest, dict):
-        raise DataError(f"{path} is damaged: it holds no JSON object.\n  Delete the folder {path.parent} and make it again.")
+        raise DataError(
+            f"{path} is damaged: it holds no JSON object.\n  Delete the folder {path.parent} and make it again."
+        )
     return manifest
 
 

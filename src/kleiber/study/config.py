@@ -1,0 +1,303 @@
+"""A study: one tree of frozen dataclasses, read from one TOML file.
+
+The file is strict: an unknown key is an error that names the nearest one, a value of the wrong type an error that
+shows it. Each room defines its own table (`TrainConfig` lives in `kleiber.train.config`); this module only composes
+them and expands the ladder into runs. Rejected: YAML and layered overrides, where one cannot see what will run.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import cattrs
+
+from kleiber.errors import ConfigError, UnknownName
+from kleiber.storage import digest
+from kleiber.train.config import TrainConfig
+
+__all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Study", "Unit", "load_study", "parse_study"]
+
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class Head:
+    """``[study]``: the name of the study, its title and question for the report, and the one seed of everything."""
+
+    name: str
+    seed: int = 17
+    title: str = ""
+    question: str = ""
+
+
+@dataclass(frozen=True)
+class Genome:
+    """``[genome]``: the reference, the phased panel, and what training never reads.
+
+    Attributes
+    ----------
+    reference
+        A FASTA file, or ``"embedded"``: chr20:1-4 Mb of GRCh37, part of the package.
+    panel
+        Phased VCF or BCF files, or ``["embedded"]``; none for a study of the reference alone.
+    holdout
+        Whole contigs (``"chr8"``) or blocks (``"20:3,500,001-4,000,000"``, 1-based inclusive).
+    policy
+        Which conflicting edits of a haplotype win: ``"bcftools"`` or ``"edits"``.
+    min_af
+        ALT alleles rarer than this in the panel are dropped.
+    """
+
+    reference: str
+    holdout: tuple[str, ...]
+    panel: tuple[str, ...] = ()
+    policy: str = "bcftools"
+    min_af: float = 0.0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One line of ``[arms]``: a corpus and a tokenizer.
+
+    Attributes
+    ----------
+    sampling
+        ``"reference"``, ``"pangenome"`` or ``"variant"``.
+    tokenizer
+        ``"bpe1024"``, ``"6mer"``, ``"nucleotide"``, or the path of a ``tokenizer.json``.
+    reverse_complement
+        Probability that a window is read from the other strand.
+    """
+
+    sampling: str
+    tokenizer: str
+    reverse_complement: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """``[ladder]``: the sizes and the budgets of data.
+
+    Attributes
+    ----------
+    sizes
+        Non-embedding parameters as ``"0.4M"``, or a published preset (``"15M"`` … ``"230M"``, total parameters).
+    tokens
+        Budgets D in tokens a run reads; all budgets of a size come from one trunk.
+    unique
+        Fractions of the training territory that may be read; below 1 data repeat on purpose.
+    seeds
+        Replicates of every run.
+    """
+
+    sizes: tuple[str, ...]
+    tokens: tuple[float, ...]
+    unique: tuple[float, ...] = (1.0,)
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Fit:
+    """``[fit]``: how the laws are fitted.
+
+    Attributes
+    ----------
+    bootstrap
+        Number of bootstrap draws behind each interval.
+    """
+
+    bootstrap: int = 1000
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One training run of the ladder: an arm at one size, seed and share of unique data, with all its budgets."""
+
+    arm: str
+    size: str
+    seed: int
+    unique: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """A whole study; see the fields of each table."""
+
+    study: Head
+    genome: Genome
+    arms: dict[str, Arm]
+    ladder: Ladder
+    train: TrainConfig = field(default_factory=TrainConfig)
+    fit: Fit = field(default_factory=Fit)
+
+    def units(self) -> list[Unit]:
+        """Return every run of the study, arm by arm, small sizes first."""
+        return [
+            Unit(arm, size, self.study.seed + replicate, unique)
+            for arm in self.arms
+            for size in self.ladder.sizes
+            for unique in self.ladder.unique
+            for replicate in range(self.ladder.seeds)
+        ]
+
+    def tokenizers(self) -> list[str]:
+        """Return the distinct tokenizers of the arms, in their order."""
+        return list(dict.fromkeys(arm.tokenizer for arm in self.arms.values()))
+
+    def digest(self) -> str:
+        """Return the fingerprint of everything that the study says."""
+        return digest(asdict(self))
+
+
+def load_study(path: Path) -> Study:
+    """Read a study file; paths in it are relative to its folder.
+
+    Raises
+    ------
+    ConfigError
+        When the file is missing, is no TOML, or says something that cannot be.
+    UnknownName
+        When a key is unknown; names the nearest.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no study file {path}.\n  `kleiber new` writes one to start from.") from None
+    except (UnicodeDecodeError, IsADirectoryError, PermissionError) as error:
+        raise ConfigError(f"{path} cannot be read as a study: {error}.") from None
+    return parse_study(text, str(path), path.parent)
+
+
+def parse_study(text: str, name: str, folder: Path) -> Study:
+    """Read a study from TOML text; `name` is what errors call it, `folder` what its paths are relative to."""
+    try:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{name} is no valid TOML: {error}.") from None
+    _check_keys(raw, Study, name, "")
+    try:
+        study = _converter().structure(raw, Study)
+    except cattrs.BaseValidationError as error:
+        problems = cattrs.transform_error(error, path=name, format_exception=_explain)
+        raise ConfigError("\n  ".join(problems)) from None
+    _check_values(study, name)
+    return _resolve_paths(study, folder)
+
+
+def _check_keys(raw: Any, kind: Any, name: str, table: str) -> None:
+    """Refuse unknown keys anywhere in the tree, before any value is looked at."""
+    if not (is_dataclass(kind) and isinstance(raw, dict)):
+        return
+    hints = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]
+    for key, value in raw.items():
+        if key not in known:
+            raise UnknownName(key, known, f"[{table}] of {name}" if table else name, kind="key" if table else "table")
+        inner = hints[key]
+        if get_origin(inner) is dict:
+            for line, entry in value.items() if isinstance(value, dict) else ():
+                _check_keys(entry, get_args(inner)[1], name, f"{key}.{line}")
+        else:
+            _check_keys(value, inner, name, f"{table}.{key}" if table else key)
+
+
+def _converter() -> cattrs.Converter:
+    """Return a converter that never coerces: ``"3"`` is no number, ``1.5`` no count, ``true`` no 1."""
+    converter = cattrs.Converter(detailed_validation=True, forbid_extra_keys=True)
+
+    def strict(kind: type, wanted: str, accept: Any) -> None:
+        def hook(value: Any, _: Any) -> Any:
+            if not accept(value):
+                raise TypeError(f"must be {wanted}, not {value!r}")
+            return kind(value)
+
+        converter.register_structure_hook(kind, hook)
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+
+    strict(str, "text in quotes", lambda v: isinstance(v, str))
+    strict(bool, "true or false", lambda v: isinstance(v, bool))
+    strict(float, "a number", is_number)
+    strict(int, "a whole number", lambda v: is_number(v) and float(v).is_integer())
+
+    def is_tuple(kind: Any) -> bool:
+        return get_origin(kind) is tuple
+
+    def tuple_hook(kind: Any) -> Any:
+        inner = get_args(kind)[0]
+
+        def hook(value: Any, _: Any) -> Any:
+            if not isinstance(value, list):
+                raise TypeError(f"must be a list in brackets, not {value!r}")
+            return tuple(converter.structure(item, inner) for item in value)
+
+        return hook
+
+    converter.register_structure_hook_factory(is_tuple, tuple_hook)
+    return converter
+
+
+def _explain(error: BaseException, kind: Any) -> str:
+    """Say in one clause what is wrong with one value."""
+    if isinstance(error, KeyError):
+        return f"the key {error.args[0]!r} is missing"
+    return str(error)
+
+
+def _check_values(study: Study, name: str) -> None:
+    """Refuse what no run could make sense of; rooms check their own tables when they are used."""
+
+    def refuse(where: str, what: str) -> None:
+        raise ConfigError(f"{where} of {name} {what}")
+
+    if not study.study.name or any(c in study.study.name for c in "/\\\0") or study.study.name.startswith("."):
+        refuse("[study] name", f"is a folder's name and cannot be {study.study.name!r}.")
+    if not 0 <= study.study.seed < 2**63:
+        refuse("[study] seed", f"must lie in 0 … 2^63 - 1, not {study.study.seed}.")
+    if not study.arms:
+        refuse("[arms]", "is empty; name at least one corpus and tokenizer.")
+    for arm, entry in study.arms.items():
+        if entry.sampling not in ("reference", "pangenome", "variant"):
+            raise UnknownName(
+                entry.sampling, ["reference", "pangenome", "variant"], f"[arms] {arm} of {name}", "sampling"
+            )
+        if entry.sampling != "reference" and not study.genome.panel:
+            refuse(
+                f"[arms] {arm}", f'samples "{entry.sampling}", which needs a panel; add `panel = [...]` to [genome].'
+            )
+        if not 0 <= entry.reverse_complement <= 1:
+            refuse(f"[arms] {arm}", f"has reverse_complement = {entry.reverse_complement}, which is no probability.")
+        if any(c in arm for c in "/\\\0") or not arm or arm.startswith("."):
+            refuse("[arms]", f"names an arm {arm!r}; an arm is part of file names.")
+    if not study.genome.holdout:
+        refuse("[genome] holdout", "is empty; without held-out DNA there is no honest loss.")
+    ladder = study.ladder
+    if not ladder.sizes or len(set(ladder.sizes)) < len(ladder.sizes):
+        refuse("[ladder] sizes", f"must name each size once, not {list(ladder.sizes)}.")
+    if not ladder.tokens or any(d < 1 for d in ladder.tokens) or list(ladder.tokens) != sorted(set(ladder.tokens)):
+        refuse("[ladder] tokens", f"must be increasing numbers of tokens, not {list(ladder.tokens)}.")
+    if not ladder.unique or any(not 0 < u <= 1 for u in ladder.unique):
+        refuse("[ladder] unique", f"must be fractions above 0 and up to 1, not {list(ladder.unique)}.")
+    if ladder.seeds < 1:
+        refuse("[ladder] seeds", f"must be at least 1, not {ladder.seeds}.")
+    if study.fit.bootstrap < 100:
+        refuse("[fit] bootstrap", f"must be at least 100 draws, not {study.fit.bootstrap}.")
+
+
+def _resolve_paths(study: Study, folder: Path) -> Study:
+    """Return the study with its file names made absolute; ``"embedded"`` stays."""
+    from dataclasses import replace
+
+    def resolve(text: str) -> str:
+        return text if text == EMBEDDED else str((folder / text).expanduser().absolute())
+
+    genome = replace(
+        study.genome,
+        reference=resolve(study.genome.reference),
+        panel=tuple(resolve(p) for p in study.genome.panel),
+    )
+    return replace(study, genome=genome)
