@@ -4,8 +4,8 @@
 
 CHR20_FASTA is chr20 of GRCh37 (Debian package vt-examples), PANEL_BCF the 300-sample 1000 Genomes phase 3 panel of
 chr20:1-4 Mb (Debian package shapeit4-example). The FASTA is cut after base 4,000,000 and its first 999,999
-bases are N, so that coordinates remain those of the chromosome; the panel keeps positions, alleles and genotypes, and drops INFO.
-The same inputs give the same bytes; PROVENANCE.json records both sides' SHA-256.
+bases are N, so that coordinates remain those of the chromosome; the panel keeps positions, alleles and genotypes,
+and drops INFO. The same inputs give the same bytes; PROVENANCE.json records both sides' SHA-256.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kleiber.storage import file_digest
 
 CONTIG, START, END = "20", 999_999, 4_000_000  # 0-based, half-open
 LINE = 60
+COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT")
 
 
 def write_fasta(source: Path, target: Path) -> None:
@@ -42,9 +43,7 @@ def write_panel(source: Path, target: Path) -> int:
             '##FILTER=<ID=PASS,Description="All filters passed">',
             f"##contig=<ID={CONTIG},length={length},assembly=GRCh37>",
             '##FORMAT=<ID=GT,Number=1,Type=String,Description="Phased genotypes">',
-            "\t".join(
-                ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"] + list(panel.header.samples)
-            ),
+            "\t".join([*COLUMNS, *panel.header.samples]),
         ]
         out.write(("\n".join(head) + "\n").encode())
         for record in panel:

@@ -8,19 +8,19 @@ them and expands the ladder into runs. Rejected: YAML and layered overrides, whe
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import cattrs
 
 from kleiber.errors import ConfigError, UnknownName
-from kleiber.storage import digest
 from kleiber.train.config import TrainConfig
 
 __all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Study", "Unit", "load_study", "parse_study"]
 
 EMBEDDED = "embedded"
+SAMPLINGS = ("reference", "pangenome", "variant")
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,6 @@ class Study:
         """Return the distinct tokenizers of the arms, in their order."""
         return list(dict.fromkeys(arm.tokenizer for arm in self.arms.values()))
 
-    def digest(self) -> str:
-        """Return the fingerprint of everything that the study says."""
-        return digest(asdict(self))
-
 
 def load_study(path: Path) -> Study:
     """Read a study file; paths in it are relative to its folder.
@@ -261,14 +257,10 @@ def _check_values(study: Study, name: str) -> None:
     if not study.arms:
         refuse("[arms]", "is empty; name at least one corpus and tokenizer.")
     for arm, entry in study.arms.items():
-        if entry.sampling not in ("reference", "pangenome", "variant"):
-            raise UnknownName(
-                entry.sampling, ["reference", "pangenome", "variant"], f"[arms] {arm} of {name}", "sampling"
-            )
+        if entry.sampling not in SAMPLINGS:
+            raise UnknownName(entry.sampling, SAMPLINGS, f"[arms] {arm} of {name}", "sampling")
         if entry.sampling != "reference" and not study.genome.panel:
-            refuse(
-                f"[arms] {arm}", f'samples "{entry.sampling}", which needs a panel; add `panel = [...]` to [genome].'
-            )
+            refuse(f"[arms] {arm}", f"needs a panel to sample {entry.sampling!r}; add `panel = [...]` to [genome].")
         if not 0 <= entry.reverse_complement <= 1:
             refuse(f"[arms] {arm}", f"has reverse_complement = {entry.reverse_complement}, which is no probability.")
         if any(c in arm for c in "/\\\0") or not arm or arm.startswith("."):
@@ -290,7 +282,6 @@ def _check_values(study: Study, name: str) -> None:
 
 def _resolve_paths(study: Study, folder: Path) -> Study:
     """Return the study with its file names made absolute; ``"embedded"`` stays."""
-    from dataclasses import replace
 
     def resolve(text: str) -> str:
         return text if text == EMBEDDED else str((folder / text).expanduser().absolute())

@@ -1,0 +1,119 @@
+"""Run many idempotent units on the cores of this machine.
+
+A unit is a call that fills one folder and returns at once when the folder is complete; so an engine holds no state,
+and stopping it at any moment costs at most what the units have not yet checkpointed. Workers are fresh processes
+(spawned, not forked: a forked child inherits threads and locks of numba, polars and torch in whatever state they
+were). A unit that fails is reported and does not stop the others. Rejected: a queue with its own database, which
+would know less than the folders do.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+from kleiber.errors import KleiberError
+
+__all__ = ["Job", "Outcome", "run_jobs"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of work: what to call, and how much work it is next to the others."""
+
+    name: str
+    call: Callable[..., Any]  # importable; called as call(*arguments, progress)
+    arguments: tuple[Any, ...]
+    work: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job ended: `error` is empty when it succeeded."""
+
+    name: str
+    error: str = ""
+
+
+_shares: Any = None  # in a worker: one float per job, how much of it is done
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    workers: int,
+    threads: int,
+    on_progress: Callable[[float], None],
+    on_end: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """Run every job and return how each ended, in the order given.
+
+    Parameters
+    ----------
+    workers, threads
+        Processes side by side, and threads each of them computes with.
+    on_progress
+        Called a few times a second with the fraction of all work that is done.
+    on_end
+        Called once for each job, as it ends.
+    """
+    order = sorted(range(len(jobs)), key=lambda i: -jobs[i].work)  # the longest first: no straggler at the end
+    total = sum(job.work for job in jobs) or 1.0
+    context = get_context("spawn")
+    shares = context.Array("d", len(jobs), lock=False)
+    outcomes: dict[int, Outcome] = {}
+    _limit_threads(threads)  # children inherit it before they load any library
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(shares,)) as pool:
+        pending: dict[Future[str], int] = {pool.submit(_work, i, jobs[i]): i for i in order}
+        try:
+            while pending:
+                done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    i = pending.pop(future)
+                    outcomes[i] = Outcome(jobs[i].name, _error_of(future))
+                    shares[i] = 1.0
+                    on_end(outcomes[i])
+                on_progress(sum(share * job.work for share, job in zip(shares, jobs, strict=True)) / total)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+    return [outcomes[i] for i in range(len(jobs))]
+
+
+def _limit_threads(threads: int) -> None:
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ[variable] = str(threads)
+
+
+def _start_worker(shares: Any) -> None:
+    global _shares
+    _shares = shares
+
+
+def _work(index: int, job: Job) -> str:
+    """Do one job in a worker; return what went wrong, or nothing."""
+
+    def progress(share: float) -> None:
+        _shares[index] = share
+
+    try:
+        job.call(*job.arguments, progress)
+    except KleiberError as error:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # the other jobs go on; the whole trace is kept for whoever mends it
+        return traceback.format_exc()
+    return ""
+
+
+def _error_of(future: Future[str]) -> str:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return "the worker process was killed; you may have run out of memory"
