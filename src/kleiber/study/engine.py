@@ -22,6 +22,8 @@ from kleiber.errors import KleiberError
 
 __all__ = ["Job", "Outcome", "run_jobs"]
 
+ATTEMPTS = 3  # pools: a worker that is killed takes its pool down, but not what its unit has saved
+
 
 @dataclass(frozen=True)
 class Job:
@@ -62,29 +64,52 @@ def run_jobs(
     on_end
         Called once for each job, as it ends.
     """
-    order = sorted(range(len(jobs)), key=lambda i: -jobs[i].work)  # the longest first: no straggler at the end
     total = sum(job.work for job in jobs) or 1.0
     context = get_context("spawn")
     shares = context.Array("d", len(jobs), lock=False)
     outcomes: dict[int, Outcome] = {}
     _limit_threads(threads)  # children inherit it before they load any library
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(shares,)) as pool:
-        pending: dict[Future[str], int] = {pool.submit(_work, i, jobs[i]): i for i in order}
-        try:
-            while pending:
-                done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    i = pending.pop(future)
-                    outcomes[i] = Outcome(jobs[i].name, _error_of(future))
-                    shares[i] = 1.0
-                    on_end(outcomes[i])
-                on_progress(sum(share * job.work for share, job in zip(shares, jobs, strict=True)) / total)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
+
+    def end(i: int, error: str) -> None:
+        outcomes[i] = Outcome(jobs[i].name, error)
+        shares[i] = 1.0
+        on_end(outcomes[i])
+
+    def tell() -> None:
+        on_progress(sum(share * job.work for share, job in zip(shares, jobs, strict=True)) / total)
+
+    for _ in range(ATTEMPTS):
+        # the longest first: no straggler at the end
+        waiting = sorted(set(range(len(jobs))) - set(outcomes), key=lambda i: -jobs[i].work)
+        if not waiting:
+            break
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(shares,)) as pool:
+            _drain(pool, {pool.submit(_work, i, jobs[i]): i for i in waiting}, end, tell)
+    for i in sorted(set(range(len(jobs))) - set(outcomes)):
+        end(i, f"its worker process was killed {ATTEMPTS} times; you may have run out of memory")
     return [outcomes[i] for i in range(len(jobs))]
+
+
+def _drain(
+    pool: ProcessPoolExecutor,
+    pending: dict[Future[str], int],
+    end: Callable[[int, str], None],
+    tell: Callable[[], None],
+) -> None:
+    """Wait for the jobs of one pool; those that a killed worker took down are left for the next pool."""
+    try:
+        while pending:
+            done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                i = pending.pop(future)
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    end(i, future.result())
+            tell()
+    except BaseException:  # Ctrl-C: units have saved what they have; do not wait for them
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def _limit_threads(threads: int) -> None:
@@ -110,10 +135,3 @@ def _work(index: int, job: Job) -> str:
     except Exception:  # the other jobs go on; the whole trace is kept for whoever mends it
         return traceback.format_exc()
     return ""
-
-
-def _error_of(future: Future[str]) -> str:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return "the worker process was killed; you may have run out of memory"

@@ -1,0 +1,83 @@
+"""The rules of the house, as tests: one direction of imports, short files, light starts, every verb with an example."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "kleiber"
+MODULES = sorted(SOURCE.rglob("*.py"))
+NEEDS_TORCH = {"kleiber.model.dnabert2", "kleiber.model.hub"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT)
+
+
+def test_imports_go_one_way():
+    result = subprocess.run([Path(sys.executable).parent / "lint-imports"], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_a_file_is_read_in_a_sitting(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 460
+    assert not lines or path.read_text().startswith('"""'), "a module says what it is for"
+
+
+def test_everything_but_training_imports_without_torch():
+    names = [module_name(p) for p in MODULES if p.name != "__main__.py"]
+    light = [
+        n
+        for n in names
+        if n not in NEEDS_TORCH and not (n.startswith("kleiber.train.") and n != "kleiber.train.config")
+    ]
+    code = "import sys, importlib\nsys.modules['torch'] = sys.modules['transformers'] = None\n"
+    code += "\n".join(f"importlib.import_module({name!r})" for name in light)
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_help_loads_nothing_heavy():
+    heavy = {"numpy", "polars", "numba", "torch", "scipy", "altair", "pysam", "transformers"}
+    result = run(
+        "import sys\nsys.argv = ['kleiber', '--help']\nfrom kleiber.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"loaded = {heavy!r} & set(sys.modules)\nassert not loaded, loaded"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def verbs() -> list[list[str]]:
+    from kleiber.cli import app
+
+    def walk(node, prefix):
+        for name in node:
+            if name.startswith("-"):
+                continue
+            child = node[name]
+            below = walk(child, [*prefix, name])
+            yield from below if (below := list(below)) else [[*prefix, name]]
+
+    return list(walk(app, []))
+
+
+def test_every_verb_has_help_with_an_example(capsys):
+    from kleiber.cli import app
+
+    found = verbs()
+    assert len(found) >= 2
+    for verb in found:
+        with pytest.raises(SystemExit) as stop:
+            app([*verb, "--help"])
+        text = capsys.readouterr().out
+        assert stop.value.code == 0
+        assert "Example" in text, f"`kleiber {' '.join(verb)} --help` shows no example"
