@@ -1,0 +1,1 @@
+"""From a finished study to a page for a colleague: `reader` → `figures`, `tables`, `findings` → `page`."""

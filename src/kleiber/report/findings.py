@@ -1,0 +1,372 @@
+"""Sentences of a report, made from its numbers: what was found, how sure it is, what it cannot say.
+
+No result is written by hand: a study of other DNA, or of half its runs, gets other sentences. Each names its
+uncertainty, and a number that the data do not determine is called that instead of being printed alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from kleiber.report.measures import PUBLISHED_FLOPS, differences, predicted_loss, published, size_count
+from kleiber.report.numbers import compact, count, interval, plus_minus, signed
+from kleiber.report.reader import Law, StudyOutput
+
+__all__ = ["ArmFindings", "arm_findings", "between_arms", "in_brief", "limits", "sureness", "what_was_run"]
+
+SAMPLINGS = {
+    "reference": "windows of the reference genome",
+    "pangenome": "windows of phased haplotypes",
+    "variant": "windows of haplotypes that hold a variant",
+}
+STATUS = {
+    "CONVERGED": "the fit converged",
+    "BOUND_HIT": "the fit ended on a bound, so its exponents are no estimates",
+    "MAX_ITER": "the fit ran out of iterations, so its numbers are not final",
+    "REFUSED": "the fit was refused",
+    "UNKNOWN": "the fit does not state its status",
+}
+PARAMETERS = {"E": "E", "alpha": "α", "beta": "β", "a": "a"}
+
+
+@dataclass(frozen=True)
+class ArmFindings:
+    """What one arm showed: the sentence to remember, and the sentences behind it."""
+
+    arm: str
+    label: str
+    key: str
+    details: tuple[str, ...]
+
+
+def arm_label(study: StudyOutput, arm: str) -> str:
+    """Say what an arm is: its windows and its tokenizer."""
+    sampling = study.sampling(arm)
+    return f"{SAMPLINGS.get(sampling, sampling)}, {study.tokenizer(arm)} tokens"
+
+
+def in_brief(study: StudyOutput) -> list[str]:
+    """Return the two or three sentences a reader takes home."""
+    table = study.observations
+    if table.is_empty():
+        return ["No model of this study has been scored yet: there is nothing to conclude."]
+    sentences = []
+    scored = table.filter(pl.col("bits_per_base").is_not_null())
+    if len(scored):
+        best = scored.sort("bits_per_base").row(0, named=True)
+        found = plus_minus(best["bits_per_base"], best["bits_per_base_se"])
+        sentences.append(
+            f"The best of {len(scored)} annealed models ({best['arm']}, {best['size']}, {compact(best['n_tokens'])} "
+            f"tokens) reaches {found} bits per base on held-out DNA{_against_baselines(study, best)}."
+        )
+    laws = [law for arm in study.arms if (law := study.law(arm)) is not None and law.is_usable]
+    known = [law for law in laws if law.is_identified("a")]
+    bounds = [law.interval("a") for law in known]
+    if known and all(bounds):
+        low, high = min(b[0] for b in bounds if b), max(b[1] for b in bounds if b)
+        sentences.append(
+            f"The exponent a of N_opt ∝ C^a is determined in {len(known)} of {len(study.arms)} arms; their 95 % "
+            f"intervals span {low:.2f} to {high:.2f}. {_balance(low, high)}"
+        )
+    elif any(study.laws.values()):
+        sentences.append(
+            "In no arm do the data determine the exponent a of N_opt ∝ C^a: "
+            "what follows shows how the loss falls, but not how best to share compute between parameters and data."
+        )
+    pairs = differences(study)
+    clear = [d for d in pairs if d.is_clear]
+    if pairs:
+        sentences.append(
+            f"Of {len(pairs)} pairs of arms, {len(clear)} differ clearly in bits per base at equal size and tokens"
+            + (": " + "; ".join(f"{d.arm} against {d.other} {signed(d.mean)}" for d in clear) if clear else "")
+            + "."
+        )
+    return sentences
+
+
+def _balance(low: float, high: float) -> str:
+    if low > 0.5:
+        return "Within the range studied, more compute is better spent on parameters than on data."
+    if high < 0.5:
+        return "Within the range studied, more compute is better spent on data than on parameters."
+    return "That includes 0.5, at which parameters and data should grow together."
+
+
+def _against_baselines(study: StudyOutput, best: dict[str, object]) -> str:
+    """Say how far below the token unigram and the best Markov chain a model is."""
+    lines = study.baselines.get(str(best["arm"])) or {}
+    found = []
+    unigram = (lines.get("unigram") or {}).get("bits_per_base")
+    markov = {k: v["bits_per_base"] for k, v in lines.items() if k.startswith("markov") and v.get("bits_per_base")}
+    bits = float(best["bits_per_base"])  # type: ignore[arg-type]
+    if unigram is not None:
+        found.append(_gap(bits, unigram, "the token unigram"))
+    if markov:
+        name = min(markov, key=lambda key: markov[key])
+        found.append(_gap(bits, markov[name], f"the best Markov chain (order {name.removeprefix('markov-')})"))
+    return ": " + " and ".join(found) if found else ""
+
+
+def _gap(bits: float, baseline: float, name: str) -> str:
+    side = "below" if bits < baseline else "above"
+    return f"{abs(bits - baseline):.3f} {side} {name} ({baseline:.3f})"
+
+
+def arm_findings(study: StudyOutput) -> list[ArmFindings]:
+    """Return, for each arm, its key sentence and the details behind it."""
+    found = []
+    for arm in study.arms:
+        points = study.points(arm)
+        if points.is_empty():
+            key, details = f"{arm} has no scored model yet.", []
+        else:
+            key, details = _exponent_sentence(study, arm), [_range_sentence(study, arm, points)]
+            details += _monotone_sentences(arm, points)
+            details += _published_sentences(study, arm)
+        found.append(ArmFindings(arm, arm_label(study, arm), key, tuple(details)))
+    return found
+
+
+def _exponent_sentence(study: StudyOutput, arm: str) -> str:
+    law = study.law(arm)
+    if law is None:
+        return f"No parametric law has been fitted to {arm}."
+    status = STATUS.get(law.status, f"the status of the fit is {law.status}")
+    if law.status == "REFUSED":
+        reason = "; ".join(law.warnings) or "no reason is recorded"
+        return f"The parametric fit of {arm} was refused: {reason.rstrip('.')}."
+    known, unknown = _identified(law)
+    sentence = f"The parametric law of {arm} gives a = {interval(law.estimate('a'), law.interval('a'))}; {status}"
+    if known:
+        sentence += f"; determined by the data: {', '.join(known)}"
+    if unknown:
+        sentence += f"; not identified: {', '.join(unknown)}"
+    if law.is_identified("a") is False:
+        sentence += ". The exponent must not be quoted as a result"
+    return sentence + "."
+
+
+def _identified(law: Law) -> tuple[list[str], list[str]]:
+    known = [symbol for name, symbol in PARAMETERS.items() if law.is_identified(name) is True]
+    return known, [symbol for name, symbol in PARAMETERS.items() if law.is_identified(name) is False]
+
+
+def _range_sentence(study: StudyOutput, arm: str, points: pl.DataFrame) -> str:
+    sizes = [size for size in study.sizes if size in set(points["size"])]
+    sentence = (
+        f"{len(points)} annealed models of {len(sizes)} sizes ({sizes[0]} to {sizes[-1]}) on "
+        f"{compact(points['n_tokens'].min())} to {compact(points['n_tokens'].max())} tokens, "  # type: ignore[arg-type]
+        f"{compact(points['flops'].min())} to {compact(points['flops'].max())} FLOPs"  # type: ignore[arg-type]
+    )
+    scored = points.filter(pl.col("bits_per_base").is_not_null()).sort("bits_per_base")
+    if len(scored):
+        best, worst = scored.row(0, named=True), scored.row(-1, named=True)
+        sentence += (
+            f"; bits per base fall from {plus_minus(worst['bits_per_base'], worst['bits_per_base_se'])} to "
+            f"{plus_minus(best['bits_per_base'], best['bits_per_base_se'])} (± one standard error)"
+            f"{_against_baselines(study, best)}"
+        )
+    return sentence + "."
+
+
+def _monotone_sentences(arm: str, points: pl.DataFrame) -> list[str]:
+    """Say at how many sizes the loss falls with data, and at how many budgets with size, within two standard errors."""
+    sentences = []
+    for along, over, name in (
+        ("n_tokens", "size", "data at {} of {} sizes"),
+        ("n_params", "n_tokens", "size at {} of {} budgets"),
+    ):
+        groups = points.filter(pl.col("seed") == pl.col("seed").min()).partition_by(over)
+        groups = [group.sort(along) for group in groups if len(group) > 1]
+        if not groups:
+            continue
+        falls = 0
+        for group in groups:
+            loss, error = group["loss"].to_numpy(), group["loss_se"].fill_null(0).to_numpy()
+            slack = 2 * np.hypot(error[1:], error[:-1])
+            falls += bool((np.diff(loss) <= slack).all())
+        sentences.append(f"Held-out loss falls with {name.format(falls, len(groups))} (within two standard errors).")
+    return sentences
+
+
+def _published_sentences(study: StudyOutput, arm: str) -> list[str]:
+    original, law = published(study, arm), study.law(arm)
+    if original is None or law is None or not law.is_usable:
+        return []
+    bounds = law.interval("a")
+    sentence = (
+        f"The original study printed a = {original.n.slope:.3f} for this arm, without an interval, by its own rule"
+    )
+    if bounds is not None:
+        inside = bounds[0] <= original.n.slope <= bounds[1]
+        sentence += f"; that lies {'inside' if inside else 'outside'} the interval found here"
+    sentence += ", at far larger models and compute." if _is_far(study) else "."
+    rule = study.law(arm, "gradient-rule")
+    value = rule.estimate("a") if rule is not None else None
+    if value is not None:
+        sentence += (
+            f" The same rule applied to the curves of this study gives {value:.3f}; on any separable law it gives 1, "
+            "whatever the truth."
+        )
+    return [sentence]
+
+
+def _is_far(study: StudyOutput) -> bool:
+    largest = study.observations["flops"].max()
+    return largest is not None and PUBLISHED_FLOPS[0] > 10 * float(largest)  # type: ignore[arg-type]
+
+
+def between_arms(study: StudyOutput) -> list[str]:
+    """Return one sentence for each pair of arms: the mean difference, its interval, and what it allows to say."""
+    sentences = []
+    for d in differences(study):
+        better, worse = (d.arm, d.other) if d.mean < 0 else (d.other, d.arm)
+        verdict = f"{better} scores better than {worse}" if d.is_clear else "no difference can be told from noise"
+        sentences.append(
+            f"{d.arm} − {d.other}: {signed(d.mean)} bits per base (95 % interval {signed(d.low)} to {signed(d.high)}; "
+            f"{d.n_cells} pairs from {d.n_runs} runs each): {verdict}."
+        )
+    return sentences
+
+
+def sureness(study: StudyOutput) -> list[str]:
+    """Say how far the numbers can be trusted: fits, residuals, hold-outs, replicates."""
+    sentences = []
+    laws = [law for arm in study.arms if (law := study.law(arm)) is not None]
+    if laws:
+        good = sum(law.is_usable for law in laws)
+        sure = sum(law.is_identified("a") is True for law in laws)
+        sentences.append(
+            f"{good} of {len(laws)} parametric fits converged; in {sure} of them the exponent a is identified, that "
+            "is, the data rule out much of what it could have been."
+        )
+    for law in laws:
+        sentences += _residual_sentences(study, law)
+        sentences += _holdout_sentences(law)
+        sentences += [f"{law.arm}: {w.rstrip('.')}." for w in law.warnings if law.status != "REFUSED"]
+    seeds = study.observations.group_by("arm", "size", "n_tokens").agg(pl.col("seed").n_unique())["seed"]
+    if len(seeds) and (seeds.max() or 0) < 2:  # type: ignore[operator]
+        sentences.append(
+            "Every model was trained with one seed: differences between seeds were not measured, and intervals can "
+            "only know of them through the scatter about the law."
+        )
+    return sentences
+
+
+def _residual_sentences(study: StudyOutput, law: Law) -> list[str]:
+    points = study.points(law.arm)
+    if points.is_empty() or law.status == "REFUSED":
+        return []
+    n = points[size_count(study, law.arm)].to_numpy().astype(float)
+    expected = predicted_loss(law, n, points["n_tokens"].to_numpy().astype(float))
+    if expected is None:
+        return []
+    loss = points["loss"].to_numpy()
+    spread = math.sqrt(float(np.mean((loss - expected) ** 2)))
+    sentence = f"{law.arm}: the law misses its own points by {spread:.4f} nats per token (root mean square)"
+    errors = points["loss_se"].drop_nulls()
+    if len(errors) and float(errors.mean()) > 0:  # type: ignore[arg-type]
+        typical = math.sqrt(float((errors**2).mean()))  # type: ignore[arg-type]
+        sentence += f", {spread / typical:.1f} times the standard error of the evaluation ({typical:.4f})"
+    return [sentence + "."]
+
+
+def _holdout_sentences(law: Law) -> list[str]:
+    sentences = []
+    for entry in law.raw.get("holdouts") or ():
+        error = entry.get("error")
+        if error is None:
+            continue
+        left_out = entry.get("left_out", "some points")
+        text = f"{law.arm}: fitted without {left_out}, the law predicts them within {error:.4f} nats per token"
+        if entry.get("error_in_noise") is not None:
+            text += f" ({entry['error_in_noise']:.1f} times the noise)"
+        sentences.append(text + ".")
+    return sentences
+
+
+def limits(study: StudyOutput) -> list[str]:
+    """Return what the study cannot say, with its own numbers."""
+    table = study.observations
+    sentences = [
+        "The loss of a masked language model is a pseudo-likelihood: it scores masked tokens given both sides. It is "
+        "no code length, and bits per base here are not comparable with compressors or with autoregressive models.",
+    ]
+    if any(study.sampling(arm) == "variant" for arm in study.arms):
+        sentences.append(
+            "Variant sampling picks a variant and a haplotype that carries it, so that windows are weighted by the "
+            "frequency and the density of variants. Every arm is scored on held-out DNA of the reference, which says "
+            "nothing of how well variants are predicted."
+        )
+    if len(table):
+        largest, compute = table["n_params"].max(), float(table["flops"].max())  # type: ignore[arg-type]
+        text = f"The largest model has {count(largest)} parameters and the most compute is {compact(compute)} FLOPs"  # type: ignore[arg-type]
+        if _is_far(study):
+            text += (
+                f", {compact(PUBLISHED_FLOPS[0] / compute)} times less than the smallest optimum of the original study"
+            )
+        sentences.append(text + ". A law at one scale is no evidence about another.")
+        sentences.append(
+            f"Beyond {compact(10 * compute)} FLOPs (ten times the most compute here) every prediction is an "
+            "extrapolation and no result of this study."
+        )
+    epochs = table["epochs"].max()
+    if epochs is not None:
+        text = f"The training DNA was read up to {float(epochs):.2g} times"  # type: ignore[arg-type]
+        text += (
+            "; beyond about four epochs repeated data are worth less than new data (Muennighoff et al. 2023), and D "
+            "counts both alike."
+            if float(epochs) > 4  # type: ignore[arg-type]
+            else ", within the four epochs up to which repeated data are worth about as much as new (Muennighoff et "
+            "al. 2023; found for text)."
+        )
+        sentences.append(text)
+    if len({study.tokenizer(arm) for arm in study.arms}) > 1:
+        sentences.append(
+            "Losses per token of different tokenizers have different units: compare arms in bits per base only. Equal "
+            "numbers of tokens are different numbers of bases."
+        )
+    sentences.append(
+        "Learning rates follow one rule across sizes; a size for which the rule is wrong looks like a bend in the law."
+    )
+    return sentences
+
+
+def what_was_run(study: StudyOutput) -> list[str]:
+    """Describe the study in sentences: genome, held-out DNA, arms, sizes, budgets."""
+    genome, ladder = study.study.get("genome", {}), study.study.get("ladder", {})
+    sentences = []
+    if genome:
+        panel = ", ".join(_source(name) for name in genome.get("panel", [])) or "none"
+        held = ", ".join(genome.get("holdout", []))
+        sentences.append(
+            f"Reference: {_source(genome.get('reference', 'unknown'))}. Phased panel: {panel}. "
+            f"Held-out DNA, never read by training in any haplotype: {held}."
+        )
+    if ladder:
+        budgets = ", ".join(compact(float(d)) for d in ladder.get("tokens", []))
+        sentences.append(
+            f"{len(study.arms)} arms × {len(ladder.get('sizes', []))} sizes ({', '.join(ladder.get('sizes', []))}) × "
+            f"{len(ladder.get('tokens', []))} budgets of data ({budgets} tokens), "
+            f"{_plural(ladder.get('seeds', 1), 'seed')}; all budgets of a size are cooldown branches of one run."
+        )
+    sentences.append(
+        f"{len(study.observations)} annealed models were scored; {len(study.curves)} training logs were read."
+    )
+    return sentences
+
+
+def _source(name: str) -> str:
+    return (
+        "the slice that comes with the package (GRCh37 chr20:1–4 Mb, 1000 Genomes phase 3)"
+        if name == "embedded"
+        else name
+    )
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

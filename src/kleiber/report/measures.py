@@ -1,0 +1,175 @@
+"""Numbers that figures, tables and sentences share, computed once from the study's tables and fitted laws.
+
+Fitting itself is done elsewhere (`kleiber.scaling`); here a law that was fitted is only evaluated, and arms are only
+subtracted from each other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.stats import t as student_t
+
+from kleiber.report.reader import Law, StudyOutput
+
+__all__ = [
+    "PUBLISHED",
+    "PUBLISHED_FLOPS",
+    "Difference",
+    "PowerLaw",
+    "Published",
+    "differences",
+    "frontier",
+    "optima",
+    "predicted_loss",
+    "published",
+    "size_count",
+]
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """``log10 y = slope · log10 C + intercept`` with C in FLOPs."""
+
+    slope: float
+    intercept: float
+
+    def __call__(self, flops: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return y at each C."""
+        return 10.0 ** (self.slope * np.log10(flops) + self.intercept)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the original study printed for one corpus and tokenizer: optimal N and D against C."""
+
+    n: PowerLaw
+    d: PowerLaw
+
+
+# "Empirical Study on the Scaling Laws of Human Genomic Language Models": the lines printed in its figures.
+PUBLISHED = {
+    ("reference", "bpe"): Published(PowerLaw(0.8314, -7.6019), PowerLaw(0.1686, 6.8237)),
+    ("pangenome", "bpe"): Published(PowerLaw(0.8387, -7.7372), PowerLaw(0.1613, 6.9591)),
+    ("variant", "bpe"): Published(PowerLaw(0.8297, -7.5695), PowerLaw(0.1703, 6.7914)),
+    ("reference", "6mer"): Published(PowerLaw(0.8074, -7.1502), PowerLaw(0.1926, 6.3720)),
+}
+PUBLISHED_FLOPS = (5.4e17, 1.62e19)  # the compute of its smallest and largest marked optimum
+
+
+def published(study: StudyOutput, arm: str) -> Published | None:
+    """Return the original study's lines for the arm's sampling and kind of tokenizer, if it had such an arm."""
+    tokenizer = study.tokenizer(arm).lower()
+    kind = "bpe" if tokenizer.startswith("bpe") else tokenizer
+    return PUBLISHED.get((study.sampling(arm), kind))
+
+
+def size_count(study: StudyOutput, arm: str) -> str:
+    """Return the column that the arm's fits took as N: total parameters unless they say otherwise."""
+    for law in study.laws.get(arm, {}).values():
+        column = (law.raw.get("settings") or {}).get("n_column")
+        if isinstance(column, str) and column in study.observations.columns:
+            return column
+    return "n_params"
+
+
+def predicted_loss(law: Law, n: NDArray[np.float64], d: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return ``E + A/N^α + B/D^β`` in nats per token, or None when the law is not of that form."""
+    names = ("E", "A", "B", "alpha", "beta")
+    values = [law.estimate(name) for name in names]
+    if law.method != "parametric" or any(value is None for value in values):
+        return None
+    E, A, B, alpha, beta = (float(value) for value in values if value is not None)
+    return E + A * n**-alpha + B * d**-beta
+
+
+def frontier(law: Law) -> tuple[PowerLaw, PowerLaw] | None:
+    """Return N_opt(C) and D_opt(C), assuming C = 6·N·D.
+
+    For the parametric law they follow from its five constants (Hoffmann et al. 2022, eq. 4); for the others they are
+    the least-squares lines through the method's own optima.
+    """
+    names = ("A", "B", "alpha", "beta")
+    if law.method == "parametric":
+        values = [law.estimate(name) for name in names]
+        if any(value is None or value <= 0 for value in values):
+            return None
+        A, B, alpha, beta = (float(value) for value in values if value is not None)
+        log_g = math.log10(alpha * A / (beta * B)) / (alpha + beta)
+        a, b = beta / (alpha + beta), alpha / (alpha + beta)
+        return PowerLaw(a, log_g - a * math.log10(6)), PowerLaw(b, -log_g - b * math.log10(6))
+    points = optima(law)
+    if len(points) < 2:
+        return None
+    log_c = np.log10(points["flops"].to_numpy())
+    lines = []
+    for name in ("n", "d"):
+        slope, intercept = np.polyfit(log_c, np.log10(points[name].to_numpy()), 1)
+        lines.append(PowerLaw(float(slope), float(intercept)))
+    return lines[0], lines[1]
+
+
+def optima(law: Law) -> pl.DataFrame:
+    """Return the optima that a method found: flops, n, d and, where given, the interval of n."""
+    schema = dict.fromkeys(("flops", "n", "d", "n_low", "n_high"), pl.Float64)
+    rows = []
+    for entry in law.raw.get("optima") or ():
+        n, flops = entry.get("n"), entry.get("flops")
+        if n and flops:
+            low, high = entry.get("n_interval") or (None, None)
+            rows.append({"flops": flops, "n": n, "d": entry.get("d") or flops / (6 * n), "n_low": low, "n_high": high})
+    return pl.DataFrame(rows, schema=schema, strict=False)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean paired difference of held-out bits per base, `arm` minus `other`, with its 95 % interval.
+
+    Attributes
+    ----------
+    n_cells, n_runs
+        Pairs of (size, data, seed) that both arms have, and the training runs (size, seed) they come from.
+    """
+
+    arm: str
+    other: str
+    mean: float
+    low: float
+    high: float
+    n_cells: int
+    n_runs: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+def differences(study: StudyOutput) -> list[Difference]:
+    """Compare every pair of arms at equal size, data and seed.
+
+    Budgets of one run share a trunk, so the run is the unit: the interval is Student's, over the means of the runs.
+    Both arms are scored on the same DNA, so what remains is the noise of training and the effect itself.
+    """
+    cell = ["arm", "size", "n_tokens", "seed"]
+    table = study.observations.filter(pl.col("bits_per_base").is_not_null())
+    # A study that repeats data on purpose has several runs a cell: least unique data with least, most with most.
+    table = table.with_columns(repeat=pl.col("n_unique_bases").fill_null(0).rank("ordinal").over(cell))
+    keys = [*cell[1:], "repeat"]
+    found = []
+    for arm, other in combinations(study.arms, 2):
+        one, two = (table.filter(pl.col("arm") == name) for name in (arm, other))
+        pairs = one.join(two, on=keys, how="inner", suffix="_other", nulls_equal=True)
+        pairs = pairs.with_columns(gap=pl.col("bits_per_base") - pl.col("bits_per_base_other"))
+        runs = pairs.group_by("size", "seed", "repeat", maintain_order=True).agg(pl.col("gap").mean())["gap"].to_numpy()
+        if len(runs) < 2:
+            continue
+        mean = float(runs.mean())
+        half = float(student_t.ppf(0.975, len(runs) - 1) * runs.std(ddof=1) / math.sqrt(len(runs)))
+        found.append(Difference(arm, other, mean, mean - half, mean + half, len(pairs), len(runs)))
+    return found

@@ -1,0 +1,199 @@
+"""One self-contained HTML page from one study's folder, or from several side by side.
+
+The page loads nothing: the drawing library is inlined once, every figure is there twice, as a still picture (for
+readers and previews without scripts) and as the specification it is drawn from. A content security policy allows the
+page's own two scripts by their hashes and no request at all, so that a name with markup in it could do nothing even
+if escaping failed. Rejected: a notebook export (megabytes, and state) and a served dashboard (needs a server).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+
+from kleiber import __version__
+from kleiber.errors import ConfigError
+from kleiber.report import findings, laws
+from kleiber.report.figures import all_figures
+from kleiber.report.prose import CITATIONS, GLOSSARY
+from kleiber.report.reader import StudyOutput, read_study
+from kleiber.report.style import Figure, config
+from kleiber.report.tables import Cell, Table, laws_side_by_side, tables
+from kleiber.storage import write_atomic
+
+__all__ = ["write_report"]
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """A figure as the template needs it."""
+
+    anchor: str
+    title: str
+    caption: str
+    alt: str
+    still: str
+    wide: bool
+
+
+def write_report(out: Path | Sequence[Path], target: Path | None = None) -> Path:
+    """Write a study's report as one HTML file that needs nothing else.
+
+    Parameters
+    ----------
+    out
+        The output folder of a study, or of several to be put side by side.
+    target
+        The file to write; ``report.html`` in the first folder by default.
+
+    Raises
+    ------
+    DataError
+        When a folder holds no study, or a file in it is damaged.
+    """
+    folders = [Path(out)] if isinstance(out, str | Path) else [Path(one) for one in out]
+    if not folders:
+        raise ConfigError("A report needs at least one study's output folder.")
+    studies = [read_study(folder) for folder in folders]
+    path = Path(target) if target is not None else folders[0] / "report.html"
+    write_atomic(path, _render(studies))
+    return path
+
+
+def _render(studies: Sequence[StudyOutput]) -> str:
+    specs: dict[str, Any] = {}
+    many = len(studies) > 1
+    blocks = [_block(study, f"s{i}-" if many else "", specs) for i, study in enumerate(studies, 1)]
+    title = " · ".join(study.title for study in studies)
+    library, script = _library(), _asset("page.js")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(_asset("page.html.j2")).render(
+        title=title,
+        blocks=blocks,
+        beside=_beside(studies, specs) if many else None,
+        citations=CITATIONS,
+        glossary=GLOSSARY,
+        version=__version__,
+        css=_asset("page.css"),
+        library=library,
+        script=script,
+        policy=_policy(library, script),
+        specs=_inline_json(specs),
+        themes=_inline_json({"light": config(), "dark": config(dark=True)}),
+    )
+
+
+def _block(study: StudyOutput, prefix: str, specs: dict[str, Any]) -> dict[str, Any]:
+    """Return what the template shows of one study; its figures' specifications go to `specs`."""
+    figures: dict[str, list[_Plot]] = {}
+    for one in all_figures(study):
+        figures.setdefault(one.group, []).append(_plot(one, prefix, specs))
+    return {
+        "study": study,
+        "prefix": prefix,
+        "question": study.study.get("study", {}).get("question", ""),
+        "brief": findings.in_brief(study),
+        "arms": findings.arm_findings(study),
+        "between": findings.between_arms(study),
+        "sure": findings.sureness(study),
+        "limits": findings.limits(study),
+        "was_run": findings.what_was_run(study),
+        "tables": _Lenient(tables(study)),
+        "figures": _Lenient(figures),
+    }
+
+
+class _Lenient(dict[str, Any]):
+    """A dictionary whose absent entries are None: sections that half a study does not have yet."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+def _beside(studies: Sequence[StudyOutput], specs: dict[str, Any]) -> dict[str, Any]:
+    shared = laws.exponents(list(studies))
+    return {
+        "table": laws_side_by_side(studies),
+        "figures": [_plot(replace(shared, name="exponents-side-by-side"), "", specs)] if shared else [],
+        "changes": _changes(studies),
+    }
+
+
+def _changes(studies: Sequence[StudyOutput]) -> Table | None:
+    """Return the keys of the study files that differ between studies."""
+    flat = [dict(_leaves(study.study)) for study in studies]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    rows = [
+        (Cell(key), *(Cell(one.get(key, "–")) for one in flat))
+        for key in keys
+        if len({one.get(key) for one in flat}) > 1
+    ]
+    if not rows:
+        return None
+    return Table("changes", "Differences of the study files", ("key", *(s.name for s in studies)), tuple(rows))
+
+
+def _leaves(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found = []
+    for key, entry in value.items():
+        if isinstance(entry, dict):
+            found += _leaves(entry, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", json.dumps(entry, ensure_ascii=False, default=str)))
+    return found
+
+
+def _plot(one: Figure, prefix: str, specs: dict[str, Any]) -> _Plot:
+    anchor = f"{prefix}{one.name}"
+    spec = one.spec()
+    specs[anchor] = spec
+    wide = one.group == "What was found"
+    return _Plot(anchor, one.title, one.caption, one.alt, _still(spec), wide)
+
+
+def _still(spec: dict[str, Any]) -> str:
+    """Return a figure as an SVG data address; as an image its ids cannot clash with another figure's."""
+    import vl_convert
+
+    svg = vl_convert.vegalite_to_svg({**spec, "config": config()})
+    svg = re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), svg)
+    svg = re.sub(r' (aria-[a-z]+|role|aria-roledescription)="[^"]*"', "", svg)
+    return "data:image/svg+xml," + quote(svg.replace('"', "'"), safe=" '=:/,.;()!@&+*-_~?$")
+
+
+@cache
+def _library() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, of the versions that the still pictures are drawn with."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("kleiber.report") / name).read_text(encoding="utf-8")
+
+
+def _policy(*scripts: str) -> str:
+    """Return a content security policy: these scripts, inline styles and pictures, and no request to anywhere."""
+    hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    rest = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; script-src {allowed}; {rest}"
+
+
+def _inline_json(value: Any) -> str:
+    """Return JSON that cannot end its script element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

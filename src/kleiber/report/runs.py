@@ -1,0 +1,295 @@
+"""Figures of what was trained and measured: loss curves, held-out losses, epochs, differences between arms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from kleiber.report.measures import differences, predicted_loss, size_count
+from kleiber.report.reader import Curve, StudyOutput
+from kleiber.report.style import Figure, arm_colour, arm_group, figure, layer, log_axis, size_colour
+
+__all__ = ["bits_per_base", "corpus_differences", "epochs", "learning_rate", "loss_flops", "loss_steps", "loss_tokens"]
+
+POINTS_PER_CURVE = 120  # more than a screen can tell apart on a logarithmic axis
+LOSS = "loss (nats per predicted token)"
+MUENNIGHOFF = 4  # epochs up to which repeated data are worth about as much as new (Muennighoff et al. 2023)
+
+
+def loss_steps(study: StudyOutput, arm: str) -> Figure | None:
+    """Draw the training loss of every run of an arm over optimizer steps, with its held-out losses."""
+    return _loss_curves(study, arm, "steps", "optimizer step")
+
+
+def loss_flops(study: StudyOutput, arm: str) -> Figure | None:
+    """Draw the training loss of every run of an arm over compute, with its held-out losses."""
+    return _loss_curves(study, arm, "flops", "C, training compute (FLOPs)")
+
+
+def _loss_curves(study: StudyOutput, arm: str, x: str, title: str) -> Figure | None:
+    column = "step" if x == "steps" else x
+    rows: list[dict[str, Any]] = []
+    for curve in study.curves:
+        if curve.arm == arm:
+            rows += _binned(curve, column, x)
+    held = _held_out(study, arm, ("steps", "flops"), "held-out")
+    rows += [row for row in held if row[x] is not None]
+    if not rows:
+        return None
+    base = {
+        "x": log_axis(alt.X, x, title),
+        "y": alt.Y("loss:Q", title=LOSS, scale=alt.Scale(zero=False)),
+        "color": size_colour(study.sizes),
+    }
+    tip = [alt.Tooltip(f) for f in ("size:N", "phase:N", f"{x}:Q", "loss:Q")]
+    trunk = layer("trunk").mark_line(interpolate="linear", strokeWidth=1.6).encode(**base, detail="run:N", tooltip=tip)
+    branch = layer("cooldown").mark_line(strokeWidth=1.2, strokeDash=[4, 2])
+    bars = layer("held-out").mark_rule(strokeWidth=1.5)
+    points = layer("held-out").mark_point(size=55, stroke="white", strokeWidth=0.6)
+    layers = [
+        trunk,
+        branch.encode(**base, detail=["run:N", "phase:N"], tooltip=tip),
+        bars.encode(**{**base, "y": alt.Y("low:Q", title=LOSS)}, y2="high:Q"),
+        points.encode(**base, tooltip=tip),
+    ]
+    what = "steps" if x == "steps" else "compute"
+    return figure(
+        f"loss-{x}.{arm}",
+        arm_group(arm),
+        f"Loss over {what}: {arm}",
+        f"Training loss (solid: trunk at constant learning rate; dashed: cooldowns) averaged over short stretches that "
+        f"grow with the step, and held-out loss of each annealed model (points, ± 2 standard errors) against {title}. "
+        "Training and held-out losses are scored under different masks and on different DNA: "
+        "compare curves with curves and points with points.",
+        f"Line chart: loss falls with {what} for each model size of {arm}.",
+        rows,
+        layers,
+    )
+
+
+def _binned(curve: Curve, column: str, x: str) -> list[dict[str, Any]]:
+    """Average a log over bins that grow geometrically with the step."""
+    rows = []
+    last = max(2.0, float(curve.steps["step"].max() or 0))  # type: ignore[arg-type]
+    edges = np.unique(np.geomspace(1, last + 1, POINTS_PER_CURVE).round())
+    for (phase,), steps in curve.steps.filter(pl.col(column).is_not_null()).group_by("phase", maintain_order=True):
+        kind = "trunk" if phase == "trunk" else "cooldown"
+        number = np.searchsorted(edges, steps["step"].to_numpy(), side="right")
+        binned = steps.with_columns(bin=pl.Series(number)).group_by("bin", maintain_order=True)
+        means = binned.agg(pl.col(column).last(), pl.col("loss").mean())
+        for value, loss in zip(means[column], means["loss"], strict=True):
+            if value > 0:
+                rows.append(
+                    {"kind": kind, "run": curve.run, "size": curve.size, "phase": phase, x: value, "loss": loss}
+                )
+    return rows
+
+
+def _held_out(study: StudyOutput, arm: str, names: tuple[str, ...], kind: str) -> list[dict[str, Any]]:
+    """Return the annealed points of an arm as figure rows, with an interval of ± 2 standard errors."""
+    rows = []
+    for point in study.points(arm).iter_rows(named=True):
+        error = 2 * (point["loss_se"] or 0.0)
+        rows.append(
+            {"kind": kind, "run": point["run"], "size": point["size"], "phase": "held-out"}
+            | {name: point[name] for name in names}
+            | {"loss": point["loss"], "low": point["loss"] - error, "high": point["loss"] + error}
+        )
+    return rows
+
+
+def learning_rate(study: StudyOutput) -> Figure | None:
+    """Draw the learning rate of every size over steps; arms share their schedules."""
+    rows = []
+    for size in study.sizes:
+        curve = next((c for c in study.curves if c.size == size and c.steps["lr"].is_not_null().any()), None)
+        if curve is None:
+            continue
+        steps = curve.steps.filter(pl.col("lr").is_not_null())
+        for (phase,), part in steps.group_by("phase", maintain_order=True):
+            thin = part.gather_every(max(1, len(part) // 60))
+            thin = pl.concat([thin, part.tail(1)]).unique("step", keep="first", maintain_order=True)
+            for step, rate in zip(thin["step"], thin["lr"], strict=True):
+                rows.append({"size": size, "phase": phase, "steps": step, "lr": rate})
+    if not rows:
+        return None
+    line = (
+        layer()
+        .mark_line(strokeWidth=1.6)
+        .encode(
+            x=alt.X("steps:Q", title="optimizer step"),
+            y=alt.Y("lr:Q", title="learning rate", axis=alt.Axis(format="~g"), scale=alt.Scale(zero=True, nice=False)),
+            color=size_colour(study.sizes),
+            detail="phase:N",
+            tooltip=["size:N", "phase:N", "steps:Q", "lr:Q"],
+        )
+    )
+    return figure(
+        "learning-rate",
+        "Data and training",
+        "Learning rate over steps",
+        "Learning rate of one run a size: warm-up, a constant trunk, and one cooldown for every budget of data.",
+        "Line chart of the learning rate over steps for each size.",
+        rows,
+        [line],
+        height=240,
+    )
+
+
+def loss_tokens(study: StudyOutput, arm: str) -> Figure | None:
+    """Draw held-out loss against data, a line a size, with the fitted law."""
+    rows = _held_out(study, arm, ("n_tokens",), "held-out")
+    if not rows:
+        return None
+    law = study.law(arm)
+    points = study.points(arm)
+    count = size_count(study, arm)
+    has_law = False
+    if law is not None and law.status != "REFUSED":
+        d = np.geomspace(float(points["n_tokens"].min()) / 1.15, float(points["n_tokens"].max()) * 1.15, 24)  # type: ignore[arg-type]
+        for size, n in points.group_by("size", maintain_order=True).agg(pl.col(count).first()).iter_rows():
+            loss = predicted_loss(law, np.full_like(d, n), d)
+            if loss is None:
+                break
+            has_law = True
+            rows += [
+                {"kind": "law", "size": size, "n_tokens": x, "loss": y}
+                for x, y in zip(d.tolist(), loss.tolist(), strict=True)
+            ]
+    base = {
+        "x": log_axis(alt.X, "n_tokens", "D, tokens read"),
+        "y": alt.Y("loss:Q", title=LOSS, scale=alt.Scale(zero=False)),
+        "color": size_colour(study.sizes),
+    }
+    tip = [alt.Tooltip(f) for f in ("size:N", "n_tokens:Q", "loss:Q", "low:Q", "high:Q")]
+    layers = [
+        layer("held-out").mark_rule(strokeWidth=1.5).encode(**{**base, "y": alt.Y("low:Q", title=LOSS)}, y2="high:Q"),
+        layer("held-out").mark_point().encode(**base, tooltip=tip),
+    ]
+    if has_law:
+        layers.insert(0, layer("law").mark_line(strokeWidth=1.4).encode(**base))
+    drawn = "lines: the fitted law E + A/N^α + B/D^β" if has_law else "there is no fitted law to draw"
+    return figure(
+        f"loss-tokens.{arm}",
+        arm_group(arm),
+        f"Held-out loss against data, by size: {arm}",
+        f"Points: held-out loss of annealed models, ± 2 standard errors of the evaluation; {drawn}.",
+        f"Held-out loss of {arm} against tokens read, one colour a model size.",
+        rows,
+        layers,
+    )
+
+
+def bits_per_base(study: StudyOutput) -> Figure | None:
+    """Draw held-out bits per base of every arm and size at its largest budget, with the baselines."""
+    rows: list[dict[str, Any]] = []
+    for arm in study.arms:
+        points = study.points(arm).filter(pl.col("bits_per_base").is_not_null())
+        largest = points.filter(pl.col("n_tokens") == pl.col("n_tokens").max().over("size"))
+        for point in largest.iter_rows(named=True):
+            error = 2 * (point["bits_per_base_se"] or 0.0)
+            bits = point["bits_per_base"]
+            ends = {"low": bits - error, "high": bits + error}
+            rows.append({"kind": "model", "arm": arm, "size": point["size"], "bits_per_base": bits, **ends})
+        for name, value in (study.baselines.get(arm) or {}).items():
+            if isinstance(value, dict) and value.get("bits_per_base") is not None:
+                bits, error = value["bits_per_base"], 2 * (value.get("se") or 0.0)
+                ends = {"low": bits - error, "high": bits + error}
+                rows.append({"kind": "baseline", "arm": arm, "baseline": name, "bits_per_base": bits, **ends})
+    if not any(row["kind"] == "model" for row in rows):
+        return None
+    title = "held-out bits per base (less is better)"
+    x = alt.X("bits_per_base:Q", title=title, scale=alt.Scale(zero=False))
+    y = alt.Y("arm:N", sort=list(study.arms), title=None)
+    base = {"x": x, "y": y}
+    tip = ["arm:N", "size:N", "bits_per_base:Q", "low:Q", "high:Q"]
+    shape = alt.Shape("baseline:N", title="baseline", sort=None)
+    layers = [
+        layer("model")
+        .mark_rule(strokeWidth=1.5)
+        .encode(x=alt.X("low:Q", title=title), x2="high:Q", y=y, color=size_colour(study.sizes)),
+        layer("model").mark_point().encode(**base, color=size_colour(study.sizes), tooltip=tip),
+    ]
+    if any(row["kind"] == "baseline" for row in rows):
+        marks = layer("baseline").mark_point(filled=False, color="#8a8f98", size=70, strokeWidth=1.4)
+        layers.append(marks.encode(**base, shape=shape, tooltip=["arm:N", "baseline:N", "bits_per_base:Q"]))
+    return figure(
+        "bits-per-base",
+        "What was found",
+        "Bits per base by corpus and tokenizer",
+        "Each arm's models at their largest budget of data (coloured, ± 2 standard errors) and models without a "
+        "network on the same held-out DNA (grey): uniform, token unigram, order-k Markov chains of the training "
+        "DNA.",
+        "Dot plot of held-out bits per base for every arm and model size, beside the baselines.",
+        rows,
+        layers,
+        height=90 + 55 * len(study.arms),
+    )
+
+
+def corpus_differences(study: StudyOutput) -> Figure | None:
+    """Draw the paired differences between arms with their intervals."""
+    rows: list[dict[str, Any]] = [
+        {"kind": "pair", "pair": f"{d.arm} − {d.other}", "difference": d.mean, "low": d.low, "high": d.high}
+        | {"n_cells": d.n_cells, "n_runs": d.n_runs}
+        for d in differences(study)
+    ]
+    if not rows:
+        return None
+    rows.append({"kind": "zero", "difference": 0.0})
+    title = "difference of held-out bits per base"
+    y = alt.Y("pair:N", sort=None, title=None, axis=alt.Axis(labelLimit=220))
+    tip = ["pair:N", "difference:Q", "low:Q", "high:Q", "n_cells:Q", "n_runs:Q"]
+    layers = [
+        layer("zero").mark_rule(strokeDash=[3, 3]).encode(x=alt.X("difference:Q", title=title)),
+        layer("pair").mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title=title), x2="high:Q", y=y),
+        layer("pair").mark_point(color="#0072B2").encode(x=alt.X("difference:Q", title=title), y=y, tooltip=tip),
+    ]
+    return figure(
+        "differences",
+        "What was found",
+        "Differences between arms",
+        "Mean difference of held-out bits per base at equal size, tokens and seed, with its 95 % interval over runs "
+        "(left of zero: the first-named arm is better). Arms with different tokenizers read different numbers of bases "
+        "in equal tokens.",
+        "Interval plot of paired differences in bits per base between arms, with a line at zero.",
+        rows,
+        layers,
+        height=60 + 32 * (len(rows) - 1),
+    )
+
+
+def epochs(study: StudyOutput) -> Figure | None:
+    """Draw how often the training DNA was read, against data."""
+    table = study.observations.filter(pl.col("epochs").is_not_null())
+    if table.is_empty():
+        return None
+    cells = table.group_by("arm", "n_tokens", "n_unique_bases", maintain_order=True).agg(pl.col("epochs").mean())
+    rows: list[dict[str, Any]] = [{"kind": "arm", **row} for row in cells.iter_rows(named=True)]
+    rows.append({"kind": "limit", "epochs": float(MUENNIGHOFF)})
+    y = log_axis(alt.Y, "epochs", "epochs (bases read / unique bases)")
+    line = layer("arm").mark_line(point=True)
+    layers = [
+        layer("limit").mark_rule(strokeDash=[3, 3]).encode(y=y),
+        line.encode(
+            x=log_axis(alt.X, "n_tokens", "D, tokens read"),
+            y=y,
+            color=arm_colour(study.arms),
+            detail="n_unique_bases:N",
+            tooltip=["arm:N", "n_tokens:Q", "epochs:Q", "n_unique_bases:Q"],
+        ),
+    ]
+    return figure(
+        "epochs",
+        "Data and training",
+        "Epochs against data",
+        f"Bases read, divided by the distinct bases that could be read. Dashed: {MUENNIGHOFF} epochs, up to which "
+        "Muennighoff et al. (2023) found repeated text worth almost as much as new.",
+        "Line chart of epochs against tokens read, one line an arm.",
+        rows,
+        layers,
+        height=260,
+    )

@@ -1,0 +1,223 @@
+"""Tables of a report: cells of text with a value to sort by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kleiber.report.measures import differences, published
+from kleiber.report.numbers import compact, count, interval, plus_minus, signed
+from kleiber.report.reader import METHODS, Law, StudyOutput
+
+__all__ = ["Cell", "Table", "laws_side_by_side", "tables"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: what is shown, and the number it sorts by (its text when there is none)."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One sortable table."""
+
+    name: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def tables(study: StudyOutput) -> dict[str, Table]:
+    """Return every table that has rows, by name."""
+    made = [_laws(study), _baselines(study), _differences(study), _models(study)]
+    made += [_observations(study), _corpora(study), _versions(study)]
+    return {table.name: table for table in made if table.rows}
+
+
+def laws_side_by_side(studies: Sequence[StudyOutput]) -> Table:
+    """Return one row for every arm of several studies: best loss, exponent, status."""
+    rows = []
+    for study in studies:
+        for arm in study.arms:
+            points, law = study.points(arm), study.law(arm)
+            scored = points.drop_nulls("bits_per_base").sort("bits_per_base")
+            best = scored.row(0, named=True) if len(scored) else {}
+            rows.append(
+                (
+                    Cell(study.name),
+                    Cell(arm),
+                    Cell(study.sampling(arm)),
+                    Cell(study.tokenizer(arm)),
+                    Cell(str(len(points)), len(points)),
+                    _estimate(law, "a"),
+                    Cell(law.status if law else "not fitted"),
+                    Cell(_yes_no(law.is_identified("a")) if law else "–"),
+                    Cell(
+                        plus_minus(best.get("bits_per_base"), best.get("bits_per_base_se")), best.get("bits_per_base")
+                    ),
+                    Cell(compact(best.get("flops")), best.get("flops")),
+                )
+            )
+    law_header = ("study", "arm", "sampling", "tokenizer", "models", "a", "status", "a identified")
+    header = (*law_header, "best bits/base ± s.e.", "at C (FLOPs)")
+    return Table("side-by-side", "Arms of all studies: parametric law and best held-out loss", header, tuple(rows))
+
+
+def _laws(study: StudyOutput) -> Table:
+    rows = []
+    for arm in study.arms:
+        for method in METHODS:
+            law = study.law(arm, method)
+            if law is None:
+                continue
+            estimates = [_estimate(law, name) for name in ("a", "b", "alpha", "beta", "E")]
+            notes = "; ".join(law.warnings) or "–"
+            n = law.raw.get("n")
+            points = Cell(str(n), n) if isinstance(n, int) else Cell("–")
+            rows.append((Cell(arm), Cell(method), Cell(law.status), points, *estimates, Cell(notes)))
+        original = published(study, arm)
+        if original is not None:
+            a, b = (Cell(f"{line.slope:.4f} (no interval)", line.slope) for line in (original.n, original.d))
+            blank = Cell("–")
+            note = Cell("original study: its own rule, 15M to 230M parameters, 97,656 steps")
+            rows.append((Cell(arm), Cell("published"), Cell("–"), Cell("5", 5), a, b, blank, blank, blank, note))
+    header = ("arm", "method", "status", "points", "a", "b", "α", "β", "E (nats/token)", "what the fit says")
+    caption = "Fitted laws: N_opt ∝ C^a, D_opt ∝ C^b, L = E + A/N^α + B/D^β; in brackets 95 % intervals"
+    return Table("laws", caption, header, tuple(rows))
+
+
+def _estimate(law: Law | None, name: str) -> Cell:
+    value = law.estimate(name) if law is not None else None
+    if law is None or value is None:
+        return Cell("–")
+    text = interval(value, law.interval(name), level="")
+    if law.is_identified(name) is False:
+        text += " · not identified"
+    return Cell(text, value)
+
+
+def _yes_no(value: bool | None) -> str:
+    return {True: "yes", False: "no", None: "–"}[value]
+
+
+def _baselines(study: StudyOutput) -> Table:
+    rows = []
+    for arm, entries in study.baselines.items():
+        for name, entry in entries.items():
+            if isinstance(entry, dict) and isinstance(entry.get("bits_per_base"), int | float):
+                bits = entry["bits_per_base"]
+                rows.append((Cell(str(arm)), Cell(str(name)), Cell(plus_minus(bits, entry.get("se")), bits)))
+    header = ("arm", "baseline", "bits/base ± s.e.")
+    return Table("baselines", "Models without a network, on the same held-out DNA", header, tuple(rows))
+
+
+def _differences(study: StudyOutput) -> Table:
+    rows = [
+        (
+            Cell(d.arm),
+            Cell(d.other),
+            Cell(signed(d.mean), d.mean),
+            Cell(f"{signed(d.low)} to {signed(d.high)}", d.low),
+            Cell(str(d.n_cells), d.n_cells),
+            Cell(str(d.n_runs), d.n_runs),
+            Cell("yes" if d.is_clear else "no"),
+        )
+        for d in differences(study)
+    ]
+    header = ("arm", "minus arm", "bits/base", "95 % interval", "pairs", "runs each", "clear of zero")
+    return Table("differences", "Paired differences of held-out bits per base", header, tuple(rows))
+
+
+def _models(study: StudyOutput) -> Table:
+    names = {"layers": "layers", "hidden": "hidden", "heads": "heads", "vocab_size": "vocabulary"}
+    present = [name for name in names if name in study.observations.columns]
+    kept = ["tokenizer", "size", *present, "n_params", "n_params_non_embedding"]
+    unique = study.observations.select(kept).unique(maintain_order=True).sort("tokenizer", "n_params")
+    rows = []
+    for row in unique.iter_rows(named=True):
+        numbers = [row[name] for name in (*present, "n_params", "n_params_non_embedding")]
+        cells = [Cell(_whole(value), _number(value)) for value in numbers]
+        rows.append((Cell(str(row["tokenizer"] or "–")), Cell(row["size"]), *cells))
+    header = ("tokenizer", "size", *(names[name] for name in present), "parameters", "without embeddings")
+    return Table("models", "Models", header, tuple(rows))
+
+
+def _observations(study: StudyOutput) -> Table:
+    rows = []
+    for arm in study.arms:
+        for row in study.points(arm).iter_rows(named=True):
+            rows.append(
+                (
+                    Cell(arm),
+                    Cell(row["size"], row["n_params"]),
+                    Cell(_whole(row["seed"]), row["seed"]),
+                    Cell(count(row["n_params"]), row["n_params"]),
+                    Cell(count(row["n_tokens"]), row["n_tokens"]),
+                    Cell("–" if row["epochs"] is None else f"{row['epochs']:.2f}", row["epochs"]),
+                    Cell(compact(row["flops"]), row["flops"]),
+                    Cell("–" if row["peak_lr"] is None else f"{row['peak_lr']:.2g}", row["peak_lr"]),
+                    Cell(plus_minus(row["loss"], row["loss_se"]), row["loss"]),
+                    Cell(plus_minus(row["bits_per_base"], row["bits_per_base_se"]), row["bits_per_base"]),
+                    Cell(row["status"] or "–"),
+                )
+            )
+    run_header = ("arm", "size", "seed", "N (total)", "D (tokens)", "epochs", "C (FLOPs)", "peak lr")
+    header = (*run_header, "loss ± s.e. (nats/token)", "bits/base ± s.e.", "status")
+    return Table("observations", "Every annealed model", header, tuple(rows))
+
+
+def _corpora(study: StudyOutput) -> Table:
+    arms = [arm for arm in study.corpora if isinstance(study.corpora[arm], dict)]
+    keys = dict.fromkeys(key for arm in arms for key, value in _flat(study.corpora[arm]) if _is_plain(value))
+    lines = {arm: dict(_flat(study.corpora[arm])) for arm in arms}
+    rows = tuple((Cell(key), *(Cell(_show(lines[arm].get(key))) for arm in arms)) for key in keys)
+    return Table("corpora", "Corpora, as they describe themselves", ("quantity", *arms), rows)
+
+
+def _versions(study: StudyOutput) -> Table:
+    rows = []
+    for source, value in (("study", study.manifest), ("machine", study.machine)):
+        rows += [(Cell(source), Cell(key), Cell(_show(entry))) for key, entry in _flat(value or {}) if _is_plain(entry)]
+    return Table("versions", "Versions, fingerprints, machine", ("from", "key", "value"), tuple(rows))
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Yield the leaves of nested tables with dotted keys; lists stay whole."""
+    for key, entry in value.items():
+        if isinstance(entry, dict):
+            yield from _flat(entry, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", entry
+
+
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, list) or len(str(value)) <= 300
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_show(entry) for entry in value)
+    return str(value)
+
+
+def _whole(value: Any) -> str:
+    return "–" if value is None else str(value) if isinstance(value, str) else count(value)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,192 @@
+"""A plausible finished study, made from a known law: four arms, five sizes, three budgets, logs and fits."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+ARMS = {
+    "ref-bpe": ("reference", "bpe1024", 4.5),
+    "pan-bpe": ("pangenome", "bpe1024", 4.5),
+    "variant-bpe": ("variant", "bpe1024", 4.5),
+    "ref-6mer": ("reference", "6mer", 6.0),
+}
+SIZES = {"0.05M": (2, 40), "0.1M": (2, 64), "0.2M": (2, 88), "0.4M": (3, 104), "0.8M": (4, 128)}
+TOKENS = (500_000, 1_000_000, 2_000_000)
+LAW = {"E": 4.9, "A": 22.0, "B": 60.0, "alpha": 0.42, "beta": 0.40}
+SLOTS_PER_STEP = 32 * 126
+
+
+def law(n: float, d: float, shift: float = 0.0) -> float:
+    return LAW["E"] + shift + LAW["A"] * n ** -LAW["alpha"] + LAW["B"] * d ** -LAW["beta"]
+
+
+def write_study(out: Path, name: str = "first", arms: dict[str, tuple[str, str, float]] = ARMS, seed: int = 3) -> Path:
+    """Write a finished study's folder; every number in it follows from `LAW`, `seed` and the arm."""
+    rng = np.random.default_rng(seed)
+    (out / "fits").mkdir(parents=True)
+    (out / "study.toml").write_text(_toml(name, arms), encoding="utf-8")
+    rows = []
+    for shift, (arm, (sampling, tokenizer, bases)) in zip((0.0, 0.012, 0.03, 1.2), arms.items(), strict=False):
+        for size, (layers, hidden) in SIZES.items():
+            n = round(float(size[:-1]) * 1e6)
+            total = n + 1024 * hidden
+            run = f"{arm.replace('<', '').replace('>', '')}.{size}"
+            drift = rng.normal(0, 0.002)
+            _write_run(out / "runs" / run, run, arm, size, total, shift, rng)
+            for d in TOKENS:
+                loss = law(total, d, shift) + drift + rng.normal(0, 0.003)
+                rows.append(
+                    {"run": run, "config_hash": "abc123", "arm": arm, "corpus": sampling, "tokenizer": tokenizer}
+                    | {"vocab_size": 1024, "bases_per_token": bases, "size": size, "layers": layers, "hidden": hidden}
+                    | {"heads": 4, "n_params": total, "n_params_non_embedding": n, "n_effective": total}
+                    | {
+                        "n_tokens": d,
+                        "n_tokens_masked": d // 5,
+                        "n_bases": round(d * bases),
+                        "n_unique_bases": 2_500_000,
+                    }
+                    | {"epochs": d * bases / 2.5e6, "batch": 32, "steps": d // SLOTS_PER_STEP, "peak_lr": 3e-3}
+                    | {"schedule": "wsd", "seed": 17, "annealed": True, "eval_set": f"held-{tokenizer}", "loss": loss}
+                    | {"loss_se": 0.006, "bits_per_base": loss / math.log(2) / bases, "bits_per_base_se": 0.0025}
+                    | {"accuracy": 0.01, "train_loss": loss, "flops": 6.2 * total * d, "flops_6nd": 6 * total * d}
+                    | {"threads": 1, "status": "OK"}
+                )
+        _write_fits(out, arm, shift)
+    pl.DataFrame(rows).write_csv(out / "observations.csv")
+    _dump(
+        out / "corpora.json",
+        {
+            arm: {"strategy": s, "n_unique_bases": 2_500_000, "n_windows": 2_499_000, "coverage": {"mean": 1.0}}
+            for arm, (s, _, _) in arms.items()
+        },
+    )
+    _dump(out / "baselines.json", {arm: _baselines(t) for arm, (_, t, _) in arms.items()})
+    _dump(
+        out / "checklist.json",
+        [
+            {"check": "at least 5 sizes", "status": "pass", "detail": "5 sizes"},
+            {"check": "at least 4 budgets", "status": "warn", "detail": "3 budgets"},
+            {"check": "seeds", "status": "fail", "detail": "1 seed <b>only</b>"},
+        ],
+    )
+    _dump(out / "machine.json", {"threads": 1, "dtype": "bf16", "cpu": "a machine"})
+    _dump(
+        out / "manifest.json",
+        {"study": name, "kleiber": "0.1.0", "inputs": {"chr20.fa.gz": {"sha256": "00ff", "size": 12}}},
+    )
+    return out
+
+
+def _toml(name: str, arms: dict[str, tuple[str, str, float]]) -> str:
+    lines = [f'{json.dumps(arm)} = {{ sampling = "{s}", tokenizer = "{t}" }}' for arm, (s, t, _) in arms.items()]
+    return "\n".join(
+        [
+            "[study]",
+            f"name = {json.dumps(name)}",
+            "seed = 17",
+            'title = "A study of <b>nothing</b> & noise"',
+            'question = "Do more parameters or more data lower the loss?"',
+            "[genome]",
+            'reference = "embedded"',
+            'panel = ["embedded"]',
+            'holdout = ["20:3,500,001-4,000,000"]',
+            "[arms]",
+            *lines,
+            "[ladder]",
+            f"sizes = {json.dumps(list(SIZES))}",
+            f"tokens = {json.dumps([float(d) for d in TOKENS])}",
+            "",
+        ]
+    )
+
+
+def _write_run(folder: Path, run: str, arm: str, size: str, n: int, shift: float, rng: np.random.Generator) -> None:
+    folder.mkdir(parents=True)
+    steps = TOKENS[-1] // SLOTS_PER_STEP
+    lines = []
+    for step in range(1, steps + 1):
+        d = step * SLOTS_PER_STEP
+        loss = min(6.9 + shift, law(n, d, shift) + 0.08) + rng.normal(0, 0.02)
+        lines.append(_step("trunk", step, loss, 3e-3 * min(1, step / 20), n))
+    for d in TOKENS:
+        last = d // SLOTS_PER_STEP
+        for step in range(round(0.85 * last), last + 1):
+            part = (step - 0.85 * last) / (0.15 * last)
+            loss = law(n, step * SLOTS_PER_STEP, shift) + 0.08 * (1 - part) + rng.normal(0, 0.02)
+            lines.append(_step(f"cooldown-{d}", step, loss, 3e-3 * (1 - max(0, part) ** 0.5), n))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _dump(folder / "manifest.json", {"run": run, "arm": arm, "size": size, "seed": 17})
+
+
+def _step(phase: str, step: int, loss: float, lr: float, n: int) -> dict[str, object]:
+    d = step * SLOTS_PER_STEP
+    known = {"phase": phase, "step": step, "loss": loss, "lr": lr, "grad_norm": 0.5}
+    return known | {"n_tokens": d, "n_bases": 5 * d, "flops": 6.2 * n * d}
+
+
+def _write_fits(out: Path, arm: str, shift: float) -> None:
+    alpha, beta = LAW["alpha"], LAW["beta"]
+    a = beta / (alpha + beta)
+    common = {"schema": 1, "objective": 1e-4, "n": 15, "warnings": ["three budgets only"], "settings": {}}
+    estimates = {**LAW, "E": LAW["E"] + shift, "a": a, "b": 1 - a}
+    intervals = {"a": [a - 0.08, a + 0.09], "b": [1 - a - 0.09, 1 - a + 0.08], "alpha": [0.3, 0.55], "E": [4.2, 5.2]}
+    intervals |= {"beta": [0.31, 0.48]}
+    known = {"E": False, "A": False, "B": False, "alpha": True, "beta": True, "a": True}
+    _dump(
+        out / "fits" / f"{arm}.parametric.json",
+        {
+            **common,
+            "method": "parametric",
+            "form": "chinchilla",
+            "status": "CONVERGED",
+            "estimates": estimates,
+            "intervals": intervals,
+            "identified": known,
+        },
+    )
+    optima = [{"flops": c, "n": 0.02 * c**a * 1.2, "d": c ** (1 - a) * 7} for c in (1e12, 3e12, 6e12)]
+    for method, value in (("envelope", a + 0.05), ("gradient-rule", 0.97)):
+        _dump(
+            out / "fits" / f"{arm}.{method}.json",
+            {
+                **common,
+                "method": method,
+                "status": "CONVERGED",
+                "estimates": {"a": value, "b": 1 - value},
+                "intervals": {"a": [value - 0.1, value + 0.1]},
+                "identified": {"a": True},
+                "optima": optima,
+            },
+        )
+    _dump(
+        out / "fits" / f"{arm}.isoflop.json",
+        {
+            **common,
+            "method": "isoflop",
+            "status": "REFUSED",
+            "estimates": {},
+            "intervals": {},
+            "identified": {},
+            "warnings": ["two bracketed budgets, three are needed"],
+        },
+    )
+
+
+def _baselines(tokenizer: str) -> dict[str, dict[str, float]]:
+    values = {
+        "uniform": 2.0,
+        "unigram": 1.967 if tokenizer == "bpe1024" else 1.96,
+        "markov-1": 1.949,
+        "markov-3": 1.922,
+        "markov-5": 1.881,
+    }
+    return {name: {"bits_per_base": bits, "se": 0.002} for name, bits in values.items()}
+
+
+def _dump(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
