@@ -15,6 +15,7 @@ ARMS = {
     "variant-bpe": ("variant", "bpe1024", 4.5),
     "ref-6mer": ("reference", "6mer", 6.0),
 }
+TWO_ARMS = {arm: ARMS[arm] for arm in ("ref-bpe", "ref-6mer")}
 SIZES = {"0.05M": (2, 40), "0.1M": (2, 64), "0.2M": (2, 88), "0.4M": (3, 104), "0.8M": (4, 128)}
 TOKENS = (500_000, 1_000_000, 2_000_000)
 LAW = {"E": 4.9, "A": 22.0, "B": 60.0, "alpha": 0.42, "beta": 0.40}

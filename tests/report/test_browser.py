@@ -50,9 +50,9 @@ def open_page(browser: str, page: Path, profile: Path, *flags: str) -> tuple[str
 def test_all_figures_are_drawn_without_an_error(browser: str, finished: Path, tmp_path: Path):
     dom, console = open_page(browser, finished / "report.html", tmp_path, "--window-size=1280,900")
     assert console == []
-    assert len(re.findall(r'data-drawn="yes"', dom)) == 28
-    assert 'data-drawn="28"' in dom
-    assert dom.count('class="marks"') >= 28
+    assert len(re.findall(r'data-drawn="yes"', dom)) == 18
+    assert 'data-drawn="18"' in dom
+    assert dom.count('class="marks"') >= 18
 
 
 def test_markup_in_names_runs_nothing(browser: str, tmp_path: Path):

@@ -17,7 +17,7 @@ from report.synthetic import ARMS, LAW, SIZES, TOKENS, law
 
 def test_each_figure_is_svg_png_and_csv(finished: Path):
     names = [one.name for one in all_figures(read_study(finished))]
-    assert len(names) == len(set(names)) == 28
+    assert len(names) == len(set(names)) == 18
     for name in names:
         svg = (finished / "figs" / f"{name}.svg").read_text()
         assert svg.startswith("<svg")

@@ -20,6 +20,7 @@ __all__ = ["all_figures", "write_figures"]
 def all_figures(study: StudyOutput) -> list[Figure]:
     """Return every figure that the study's files can give, in reading order."""
     drawn: list[Figure | None] = [runs.bits_per_base(study), laws.exponents([study]), runs.corpus_differences(study)]
+    drawn.append(runs.tokenizer_differences(study))
     for arm in study.arms:
         drawn += [runs.loss_steps(study, arm), runs.loss_flops(study, arm)]
         drawn += [laws.n_flops(study, arm), laws.d_flops(study, arm)]

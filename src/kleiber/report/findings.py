@@ -77,13 +77,30 @@ def in_brief(study: StudyOutput) -> list[str]:
             "In no arm do the data determine the exponent a of N_opt ∝ C^a: "
             "what follows shows how the loss falls, but not how best to share compute between parameters and data."
         )
-    pairs = differences(study)
-    clear = [d for d in pairs if d.is_clear]
-    if pairs:
+    return sentences + _pairs_in_brief(study)
+
+
+def _pairs_in_brief(study: StudyOutput) -> list[str]:
+    """Say what the corpora and the tokenizers change, each in one sentence."""
+    sentences = []
+    for same, name in ((True, "corpora"), (False, "tokenizers")):
+        pairs = [d for d in differences(study) if (study.tokenizer(d.arm) == study.tokenizer(d.other)) is same]
+        if not pairs:
+            continue
+        clear = sorted((d for d in pairs if d.is_clear), key=lambda d: -abs(d.mean))
+        if not clear:
+            widest = max((d.high - d.low) / 2 for d in pairs)
+            sentences.append(
+                f"Between {name}, no pair of arms differs beyond its noise in bits per base at equal size and tokens: "
+                f"differences up to about {widest:.4f} could have been missed."
+            )
+            continue
+        d = clear[0]
+        better, worse = (d.arm, d.other) if d.mean < 0 else (d.other, d.arm)
         sentences.append(
-            f"Of {len(pairs)} pairs of arms, {len(clear)} differ clearly in bits per base at equal size and tokens"
-            + (": " + "; ".join(f"{d.arm} against {d.other} {signed(d.mean)}" for d in clear) if clear else "")
-            + "."
+            f"Between {name}, {len(clear)} of {_plural(len(pairs), 'pair')} of arms differ beyond noise in bits per "
+            f"base at equal size and tokens; the most, {better} below {worse} by {abs(d.mean):.4f} (95 % interval "
+            f"{min(abs(d.low), abs(d.high)):.4f} to {max(abs(d.low), abs(d.high)):.4f})."
         )
     return sentences
 
@@ -146,8 +163,19 @@ def _exponent_sentence(study: StudyOutput, arm: str) -> str:
     if unknown:
         sentence += f"; not identified: {', '.join(unknown)}"
     if law.is_identified("a") is False:
-        sentence += ". The exponent must not be quoted as a result"
-    return sentence + "."
+        return sentence + ". The exponent must not be quoted as a result."
+    return f"{sentence}.{_tenfold(law)}"
+
+
+def _tenfold(law: Law) -> str:
+    """Say what a means to somebody who is about to spend ten times the compute."""
+    a, bounds = law.estimate("a"), law.interval("a")
+    if a is None or bounds is None or not law.is_usable:
+        return ""
+    return (
+        f" By this law, ten times the compute is best spent on {10**a:.1f} times the parameters "
+        f"({10 ** bounds[0]:.1f} to {10 ** bounds[1]:.1f}) and {10 ** (1 - a):.1f} times the data."
+    )
 
 
 def _identified(law: Law) -> tuple[list[str], list[str]]:

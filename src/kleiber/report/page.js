@@ -1,12 +1,14 @@
 "use strict";
 // Draws every figure from the specifications in the page, sorts tables, hands out the data. Nothing is fetched.
 (() => {
-  const specs = JSON.parse(document.getElementById("specs").textContent);
+  const { specs, tables } = JSON.parse(document.getElementById("specs").textContent);
   const themes = JSON.parse(document.getElementById("themes").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
   async function draw(node) {
     const spec = structuredClone(specs[node.dataset.figure]);
+    const { columns, rows } = tables[spec.data];
+    spec.data = { values: rows.map((row) => Object.fromEntries(columns.map((c, i) => [c, row[i]]).filter(([, v]) => v !== null))) };
     const theme = structuredClone(dark.matches ? themes.dark : themes.light);
     const narrow = node.clientWidth < 480;
     if (narrow) theme.legend.columns = 2;
@@ -53,10 +55,9 @@
   }
 
   function csv(name) {
-    const rows = specs[name].data.values;
-    const columns = [...new Set(rows.flatMap(Object.keys))];
-    const quote = (v) => (v === undefined ? "" : /[",\n]/.test(v) ? `"${String(v).replaceAll('"', '""')}"` : v);
-    const text = [columns, ...rows.map((row) => columns.map((c) => row[c]))].map((row) => row.map(quote).join(",")).join("\n");
+    const { columns, rows } = tables[specs[name].data];
+    const quote = (v) => (v === null ? "" : /[",\n]/.test(v) ? `"${String(v).replaceAll('"', '""')}"` : v);
+    const text = [columns, ...rows].map((row) => row.map(quote).join(",")).join("\n");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text + "\n"], { type: "text/csv" }));
     link.download = `${name}.csv`;

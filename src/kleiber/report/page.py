@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 
 from kleiber import __version__
 from kleiber.errors import ConfigError
@@ -30,7 +31,7 @@ from kleiber.report.prose import CITATIONS, GLOSSARY
 from kleiber.report.reader import StudyOutput, read_study
 from kleiber.report.style import Figure, config
 from kleiber.report.tables import Cell, Table, laws_side_by_side, tables
-from kleiber.storage import write_atomic
+from kleiber.storage import digest, write_atomic
 
 __all__ = ["write_report"]
 
@@ -43,7 +44,7 @@ class _Plot:
     title: str
     caption: str
     alt: str
-    still: str
+    still: Markup
     wide: bool
 
 
@@ -72,7 +73,7 @@ def write_report(out: Path | Sequence[Path], target: Path | None = None) -> Path
 
 
 def _render(studies: Sequence[StudyOutput]) -> str:
-    specs: dict[str, Any] = {}
+    specs = _Specs()
     many = len(studies) > 1
     blocks = [_block(study, f"s{i}-" if many else "", specs) for i, study in enumerate(studies, 1)]
     title = " · ".join(study.title for study in studies)
@@ -89,12 +90,12 @@ def _render(studies: Sequence[StudyOutput]) -> str:
         library=library,
         script=script,
         policy=_policy(library, script),
-        specs=_inline_json(specs),
+        specs=_inline_json({"specs": specs.specs, "tables": specs.tables}),
         themes=_inline_json({"light": config(), "dark": config(dark=True)}),
     )
 
 
-def _block(study: StudyOutput, prefix: str, specs: dict[str, Any]) -> dict[str, Any]:
+def _block(study: StudyOutput, prefix: str, specs: _Specs) -> dict[str, Any]:
     """Return what the template shows of one study; its figures' specifications go to `specs`."""
     figures: dict[str, list[_Plot]] = {}
     for one in all_figures(study):
@@ -121,7 +122,7 @@ class _Lenient(dict[str, Any]):
         return None
 
 
-def _beside(studies: Sequence[StudyOutput], specs: dict[str, Any]) -> dict[str, Any]:
+def _beside(studies: Sequence[StudyOutput], specs: _Specs) -> dict[str, Any]:
     shared = laws.exponents(list(studies))
     return {
         "table": laws_side_by_side(studies),
@@ -154,22 +155,45 @@ def _leaves(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return found
 
 
-def _plot(one: Figure, prefix: str, specs: dict[str, Any]) -> _Plot:
+def _plot(one: Figure, prefix: str, specs: _Specs) -> _Plot:
     anchor = f"{prefix}{one.name}"
     spec = one.spec()
-    specs[anchor] = spec
+    specs.add(anchor, spec)
     wide = one.group == "What was found"
     return _Plot(anchor, one.title, one.caption, one.alt, _still(spec), wide)
 
 
-def _still(spec: dict[str, Any]) -> str:
-    """Return a figure as an SVG data address; as an image its ids cannot clash with another figure's."""
+class _Specs:
+    """The specifications of a page, with each table kept once and by columns: the figures of an arm share theirs."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, Any] = {}
+        self.tables: list[dict[str, Any]] = []
+        self._known: dict[str, int] = {}
+
+    def add(self, name: str, spec: dict[str, Any]) -> None:
+        """Keep a specification; its rows become the number of a table."""
+        rows = spec["data"]["values"]
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        table = {"columns": columns, "rows": [[row.get(key) for key in columns] for row in rows]}
+        number = self._known.setdefault(digest(table), len(self.tables))
+        if number == len(self.tables):
+            self.tables.append(table)
+        self.specs[name] = {**spec, "data": number}
+
+
+def _still(spec: dict[str, Any]) -> Markup:
+    """Return a figure as an SVG data address; as an image its ids cannot clash with another figure's.
+
+    Everything but harmless letters is percent-encoded, so that it needs no escaping in an attribute.
+    """
     import vl_convert
 
     svg = vl_convert.vegalite_to_svg({**spec, "config": config()})
     svg = re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), svg)
-    svg = re.sub(r' (aria-[a-z]+|role|aria-roledescription)="[^"]*"', "", svg)
-    return "data:image/svg+xml," + quote(svg.replace('"', "'"), safe=" '=:/,.;()!@&+*-_~?$")
+    svg = re.sub(r' (aria-[a-z]+|role|class|pointer-events|xmlns:xlink)="[^"]*"', "", svg)
+    svg = re.sub(r'<path[^>]* d=""[^>]*/>|<path d="M0,0h0v0h0Z"[^>]*/>', "", svg)
+    return Markup("data:image/svg+xml," + quote(svg.replace('"', "'"), safe=" '=:/,.;()+-_"))
 
 
 @cache

@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from kleiber.report.measures import differences, predicted_loss, size_count
+from kleiber.report.measures import Difference, differences, predicted_loss, size_count
 from kleiber.report.reader import Curve, StudyOutput
 from kleiber.report.style import Figure, arm_colour, arm_group, figure, layer, log_axis, size_colour
 
@@ -30,13 +30,9 @@ def loss_flops(study: StudyOutput, arm: str) -> Figure | None:
 
 
 def _loss_curves(study: StudyOutput, arm: str, x: str, title: str) -> Figure | None:
-    column = "step" if x == "steps" else x
-    rows: list[dict[str, Any]] = []
-    for curve in study.curves:
-        if curve.arm == arm:
-            rows += _binned(curve, column, x)
-    held = _held_out(study, arm, ("steps", "flops"), "held-out")
-    rows += [row for row in held if row[x] is not None]
+    rows = [row for curve in study.curves if curve.arm == arm for row in _binned(curve)]
+    rows += _held_out(study, arm, ("steps", "flops"), "held-out")
+    rows = [row for row in rows if row[x] is not None]
     if not rows:
         return None
     base = {
@@ -70,21 +66,19 @@ def _loss_curves(study: StudyOutput, arm: str, x: str, title: str) -> Figure | N
     )
 
 
-def _binned(curve: Curve, column: str, x: str) -> list[dict[str, Any]]:
-    """Average a log over bins that grow geometrically with the step."""
+def _binned(curve: Curve) -> list[dict[str, Any]]:
+    """Average a log over bins that grow geometrically with the step; a bin stands at its last step."""
     rows = []
     last = max(2.0, float(curve.steps["step"].max() or 0))  # type: ignore[arg-type]
     edges = np.unique(np.geomspace(1, last + 1, POINTS_PER_CURVE).round())
-    for (phase,), steps in curve.steps.filter(pl.col(column).is_not_null()).group_by("phase", maintain_order=True):
+    for (phase,), steps in curve.steps.filter(pl.col("step") > 0).group_by("phase", maintain_order=True):
         kind = "trunk" if phase == "trunk" else "cooldown"
         number = np.searchsorted(edges, steps["step"].to_numpy(), side="right")
         binned = steps.with_columns(bin=pl.Series(number)).group_by("bin", maintain_order=True)
-        means = binned.agg(pl.col(column).last(), pl.col("loss").mean())
-        for value, loss in zip(means[column], means["loss"], strict=True):
-            if value > 0:
-                rows.append(
-                    {"kind": kind, "run": curve.run, "size": curve.size, "phase": phase, x: value, "loss": loss}
-                )
+        means = binned.agg(pl.col("step", "flops").last(), pl.col("loss").mean())
+        for step, flops, loss in means.select("step", "flops", "loss").iter_rows():
+            known = {"kind": kind, "run": curve.run, "size": curve.size, "phase": phase}
+            rows.append(known | {"steps": step, "flops": flops, "loss": loss})
     return rows
 
 
@@ -231,11 +225,32 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
 
 
 def corpus_differences(study: StudyOutput) -> Figure | None:
-    """Draw the paired differences between arms with their intervals."""
+    """Draw the paired differences between arms that share a tokenizer."""
+    return _differences(
+        study,
+        [d for d in differences(study) if study.tokenizer(d.arm) == study.tokenizer(d.other)],
+        "differences-corpora",
+        "Differences between corpora",
+        "",
+    )
+
+
+def tokenizer_differences(study: StudyOutput) -> Figure | None:
+    """Draw the paired differences between arms that do not share a tokenizer."""
+    return _differences(
+        study,
+        [d for d in differences(study) if study.tokenizer(d.arm) != study.tokenizer(d.other)],
+        "differences-tokenizers",
+        "Differences between tokenizers",
+        " Equal tokens of different tokenizers are different numbers of bases.",
+    )
+
+
+def _differences(study: StudyOutput, pairs: list[Difference], name: str, heading: str, note: str) -> Figure | None:
     rows: list[dict[str, Any]] = [
         {"kind": "pair", "pair": f"{d.arm} − {d.other}", "difference": d.mean, "low": d.low, "high": d.high}
         | {"n_cells": d.n_cells, "n_runs": d.n_runs}
-        for d in differences(study)
+        for d in pairs
     ]
     if not rows:
         return None
@@ -249,12 +264,11 @@ def corpus_differences(study: StudyOutput) -> Figure | None:
         layer("pair").mark_point(color="#0072B2").encode(x=alt.X("difference:Q", title=title), y=y, tooltip=tip),
     ]
     return figure(
-        "differences",
+        name,
         "What was found",
-        "Differences between arms",
+        heading,
         "Mean difference of held-out bits per base at equal size, tokens and seed, with its 95 % interval over runs "
-        "(left of zero: the first-named arm is better). Arms with different tokenizers read different numbers of bases "
-        "in equal tokens.",
+        "(left of zero: the first-named arm is better)." + note,
         "Interval plot of paired differences in bits per base between arms, with a line at zero.",
         rows,
         layers,

@@ -156,8 +156,9 @@ def save(drawn: Figure, folder: Path) -> None:
     spec = {**drawn.spec(), "config": config()}
     spec["title"] = {"text": drawn.title, "anchor": "start", "fontSize": 14, "fontWeight": 600, "offset": 12}
     # Files stand alone, so the table is written beside them in full precision.
-    write_atomic(folder / f"{drawn.name}.svg", vl_convert.vegalite_to_svg(spec))
-    write_atomic(folder / f"{drawn.name}.png", vl_convert.vegalite_to_png(spec, scale=2))
+    svg = vl_convert.vegalite_to_svg(spec)
+    write_atomic(folder / f"{drawn.name}.svg", svg)
+    write_atomic(folder / f"{drawn.name}.png", vl_convert.svg_to_png(svg, scale=2))
     write_atomic(folder / f"{drawn.name}.csv", drawn.table.write_csv())
 
 

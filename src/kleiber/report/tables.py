@@ -20,6 +20,13 @@ class Cell:
     text: str
     value: float | None = None
 
+    @property
+    def kind(self) -> str:
+        """How the cell may break: at blanks when it is long, anywhere when it is one long word."""
+        if max(map(len, self.text.split()), default=0) > 24:
+            return "token"
+        return "long" if len(self.text) > 40 else ""
+
 
 @dataclass(frozen=True)
 class Table:
