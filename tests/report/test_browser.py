@@ -2,62 +2,94 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kleiber.report.page import write_report
+from report.browser import Browser, find
 from report.synthetic import ARMS, write_study
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=20000",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--dump-dom",
-)
 
-
-@pytest.fixture(scope="session")
-def browser() -> str:
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
-    if found is None:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = find()
+    if program is None:
         pytest.skip("there is no Chromium on this machine")
-    return found
+    browser = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
 
 
-def open_page(browser: str, page: Path, profile: Path, *flags: str) -> tuple[str, list[str]]:
-    """Return the document after its scripts have run, and what the console said."""
-    command = [browser, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    environment = {**os.environ, "HOME": str(profile)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+@pytest.fixture(autouse=True)
+def forget(browser: Browser) -> None:
+    browser.messages.clear()
+    browser.requests.clear()
 
 
-def test_all_figures_are_drawn_without_an_error(browser: str, finished: Path, tmp_path: Path):
-    dom, console = open_page(browser, finished / "report.html", tmp_path, "--window-size=1280,900")
-    assert console == []
-    assert len(re.findall(r'data-drawn="yes"', dom)) == 18
-    assert 'data-drawn="18"' in dom
-    assert dom.count('class="marks"') >= 18
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, False), (1280, True), (390, True)])
+def test_all_figures_are_drawn_at_every_width_and_theme(browser: Browser, finished: Path, width: int, dark: bool):
+    page = finished / "report.html"
+    browser.open(page, width, dark)
+    assert browser.messages == []
+    assert [one for one in browser.requests if not one.startswith("data:")] == [page.as_uri()]
+    assert browser.evaluate("document.querySelectorAll('.plot svg.marks').length") == 18
+    assert browser.evaluate("document.querySelectorAll('.plot img').length") == 0
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    narrowest = browser.evaluate("Math.min(...[...document.querySelectorAll('svg.marks')].map(s => s.clientWidth))")
+    assert narrowest > 0.75 * min(width, 480)
+    paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(255, 255, 255)") is not dark
+    assert browser.evaluate("document.querySelector('.plot').dataset.theme") == ("dark" if dark else "light")
 
 
-def test_markup_in_names_runs_nothing(browser: str, tmp_path: Path):
-    evil = '<script>document.title="owned"</script>"><img src=x onerror=document.title="owned">'
-    page = write_report(write_study(tmp_path / "evil", name=evil, arms={evil.replace("/", ""): ARMS["ref-bpe"]}))
-    dom, console = open_page(browser, page, tmp_path / "profile")
-    assert "<title>A study of" in dom
-    assert console == []
+def test_figures_follow_a_change_of_theme(browser: Browser, finished: Path):
+    browser.open(finished / "report.html")
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    waited = "new Promise(done => setTimeout(() => done(document.querySelectorAll('[data-theme=dark]').length), 1500))"
+    assert browser.evaluate(waited) == 18
+    assert browser.evaluate("document.querySelectorAll('.plot svg.marks').length") == 18
+    assert browser.messages == []
+
+
+def test_a_click_sorts_a_table_by_number_and_back(browser: Browser, finished: Path):
+    browser.open(finished / "report.html")
+    click = """(() => {
+      const table = [...document.querySelectorAll('table')].find(t => t.caption.textContent === 'Every annealed model');
+      const column = [...table.tHead.rows[0].cells].findIndex(c => c.textContent === 'C (FLOPs)');
+      table.tHead.rows[0].cells[column].querySelector('button').click();
+      return [...table.tBodies[0].rows].map(r => Number(r.cells[column].dataset.value));
+    })()"""
+    up, down = browser.evaluate(click), browser.evaluate(click)
+    assert len(up) == 30
+    assert up == sorted(up)
+    assert down == up[::-1]
+
+
+def test_the_data_of_a_figure_can_be_taken_along(browser: Browser, finished: Path):
+    browser.open(finished / "report.html")
+    text = browser.evaluate("""(async () => {
+      const blobs = []; URL.createObjectURL = (blob) => { blobs.push(blob); return '#'; };
+      HTMLAnchorElement.prototype.click = () => {};
+      document.querySelector('button.csv').click();
+      return await blobs[0].text();
+    })()""")
+    assert text.splitlines()[0].startswith("kind,arm,size,bits_per_base,low,high")
+    assert len(text.splitlines()) > 15
+
+
+def test_it_prints(browser: Browser, finished: Path):
+    browser.open(finished / "report.html", dark=True)
+    pages = browser.call("Page.printToPDF", printBackground=False)["data"]
+    assert len(pages) > 100_000
+    assert browser.messages == []
+
+
+def test_markup_in_names_runs_nothing(browser: Browser, tmp_path: Path):
+    evil = '<script>document.title="owned"<!--"><img src=x onerror=document.title="owned">'
+    page = write_report(write_study(tmp_path / "evil", name=evil, arms={evil: ARMS["ref-bpe"]}))
+    browser.open(page)
+    assert browser.evaluate("document.title").startswith("A study of")
+    assert browser.messages == []
+    assert [one for one in browser.requests if not one.startswith("data:")] == [page.as_uri()]
