@@ -1,0 +1,200 @@
+"""DNA tokenizers: what they share, and how they are saved and loaded.
+
+Every tokenizer works on arrays of ASCII bases in compiled code and is saved as a Hugging Face ``tokenizer.json`` that
+gives the same ids there. Ids 0-4 are [UNK] [CLS] [SEP] [PAD] [MASK], as in DNABERT-2. Rejected: calling the Hugging
+Face library in the training loop, which costs more than the model at small sizes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kleiber.errors import DataError
+from kleiber.storage import digest, write_atomic
+
+__all__ = ["SPECIALS", "Tokenizer", "load"]
+
+SPECIALS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
+UNK = 0
+BASES = "ACGT"
+
+_CODES = np.full(256, 4, np.uint8)
+for _i, _base in enumerate(BASES):
+    _CODES[ord(_base)] = _CODES[ord(_base.lower())] = _i
+
+
+class Tokenizer:
+    """A map from bases to ids.
+
+    Attributes
+    ----------
+    kind
+        ``"nucleotide"``, ``"kmer"`` or ``"bpe"``.
+    tokens
+        The string of each id.
+    token_lengths
+        int32 (V,): bases of each id; 1 for [UNK], which stands for one base that is not A, C, G or T; 0 for the others.
+    """
+
+    kind: str
+
+    def __init__(self, tokens: list[str], model: dict[str, Any]):
+        self.tokens = tokens
+        self.model = model
+        lengths = [0 if token in SPECIALS else len(token) for token in tokens]
+        lengths[UNK] = 1
+        self.token_lengths = np.array(lengths, np.int32)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return len(self.tokens)
+
+    @property
+    def max_token_length(self) -> int:
+        """Bases of the longest token."""
+        return int(self.token_lengths.max())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the saved form."""
+        return digest(self.model)
+
+    def encode(self, bases: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Return the ids of one sequence of ASCII bases, without [CLS] and [SEP]; lower case counts as upper."""
+        return self.encode_batch(np.asarray(bases, np.uint8)[None, :])[0]
+
+    def encode_batch(self, bases: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the ids of many sequences of one length.
+
+        Parameters
+        ----------
+        bases
+            (n, L) ASCII.
+
+        Returns
+        -------
+        The ids of all sequences in a row, and int64 (n + 1,) offsets of each.
+        """
+        bases = np.asarray(bases, np.uint8)
+        n, length = bases.shape
+        ids = np.empty((n, length), np.int32)
+        counts = np.zeros(n, np.int64)
+        used = np.zeros(n, np.int64)
+        self._fill(_CODES[bases], ids, counts, used)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return ids[np.arange(length) < counts[:, None]], offsets
+
+    def encode_rows(self, bases: NDArray[np.uint8], n_tokens: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Fill rows of exactly `n_tokens` tokens.
+
+        Parameters
+        ----------
+        bases
+            (n, L) ASCII; L of `n_tokens` x the longest token always suffices.
+
+        Returns
+        -------
+        int32 (n, n_tokens) ids, and int32 (n,) the bases that each row holds.
+
+        Raises
+        ------
+        DataError
+            When a sequence ends before its row is full.
+        """
+        bases = np.asarray(bases, np.uint8)
+        n = len(bases)
+        ids = np.empty((n, n_tokens), np.int32)
+        counts = np.zeros(n, np.int64)
+        used = np.zeros(n, np.int64)
+        self._fill(_CODES[bases], ids, counts, used)
+        if n and counts.min() < n_tokens:
+            row = int(counts.argmin())
+            raise DataError(
+                f"Row {row} of {bases.shape[1]:,} bases gives {counts[row]} tokens, and {n_tokens} are wanted.\n"
+                f"  {n_tokens * self.max_token_length:,} bases always suffice."
+            )
+        return ids, used.astype(np.int32)
+
+    def decode(self, ids: NDArray[np.integer]) -> str:
+        """Return the bases of ids; [UNK] is N, other specials are nothing."""
+        names = ["N" if i == UNK else "" if token in SPECIALS else token for i, token in enumerate(self.tokens)]
+        return "".join(names[i] for i in ids)
+
+    def save(self, path: str | Path) -> None:
+        """Write a Hugging Face ``tokenizer.json``."""
+        write_atomic(path, json.dumps(self.model, indent=1, ensure_ascii=False) + "\n")
+
+    def _fill(
+        self, codes: NDArray[np.uint8], ids: NDArray[np.int32], counts: NDArray[np.int64], used: NDArray[np.int64]
+    ) -> None:
+        """Encode rows of codes (A C G T as 0-3, anything else 4) until the row of `ids` or of bases ends."""
+        raise NotImplementedError
+
+
+def envelope(model: dict[str, Any], pre_tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """Return the ``tokenizer.json`` around a model, with DNABERT-2's specials and template."""
+
+    def special(name: str) -> dict[str, Any]:
+        return {"SpecialToken": {"id": name, "type_id": 0}}
+
+    def sequence(name: str) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": 0}}
+
+    added = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": i, "content": name, **added} for i, name in enumerate(SPECIALS)],
+        "normalizer": None,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [special("[CLS]"), sequence("A"), special("[SEP]")],
+            "pair": [special("[CLS]"), sequence("A"), special("[SEP]"), sequence("B"), special("[SEP]")],
+            "special_tokens": {
+                name: {"id": name, "ids": [SPECIALS.index(name)], "tokens": [name]} for name in ("[CLS]", "[SEP]")
+            },
+        },
+        "decoder": None,
+        "model": model,
+    }
+
+
+def load(path: str | Path) -> Tokenizer:
+    """Read a ``tokenizer.json``: one of ours, or any BPE over A, C, G and T such as DNABERT-2's.
+
+    Raises
+    ------
+    DataError
+        When the file is no tokenizer, or not one of DNA.
+    """
+    from kleiber.tokens.bpe import BPETokenizer
+    from kleiber.tokens.kmer import KmerTokenizer
+
+    try:
+        document = json.loads(Path(path).read_bytes())
+        model = document["model"]
+        vocab = model["vocab"]
+        kind = model["type"]
+        tokens = sorted(vocab, key=vocab.__getitem__)
+        if [vocab[token] for token in tokens] != list(range(len(tokens))):
+            raise DataError(f"{path}: the ids of the vocabulary are not 0 … {len(tokens) - 1}, each once.")
+        if tuple(tokens[:5]) != SPECIALS:
+            raise DataError(f"{path}: ids 0-4 are {tokens[:5]}; they have to be {list(SPECIALS)}.")
+        if kind == "BPE":
+            merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+            return BPETokenizer(tokens, merges, document)
+        if kind == "WordLevel":
+            return KmerTokenizer(max(len(token) for token in tokens[5:]))
+    except FileNotFoundError:
+        raise DataError(f"There is no tokenizer file {path}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no tokenizer.json: {type(error).__name__}: {error}.") from None
+    raise DataError(f"{path} holds a {kind!r} model; BPE and k-mers (WordLevel) are known.")
