@@ -1,0 +1,125 @@
+"""What a DNABERT-2 is in numbers: its configuration, the ladder of sizes, exact parameter and FLOP counts. No torch.
+
+Sizes follow one rule, so that a law in N is not a law in shape: the width is about 32 times the depth, there are at
+least 4 heads, 32 wide (64 from a width of 512), the feed-forward is four times the width. The original study mixed depth and width at
+will; its five shapes are kept as presets. Counting follows the modules one by one instead of the usual 6·N·D, which
+for these models is wrong by up to 11 % (see `ModelConfig.flops`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from kleiber.errors import ConfigError, UnknownName
+
+__all__ = ["PRESETS", "ModelConfig", "shape_for"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a DNABERT-2 and its dropout.
+
+    Attributes
+    ----------
+    vocab_size
+        Rows of the embedding and of the tied decoder.
+    hidden, layers, heads, intermediate
+        Width, blocks, attention heads a block, width of the gated feed-forward.
+    dropout
+        After the embeddings, after attention's output and inside the feed-forward; never on attention itself.
+    """
+
+    vocab_size: int
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.vocab_size, self.hidden, self.layers, self.heads, self.intermediate) < 1:
+            raise ConfigError(f"Every number of a model's shape must be at least 1: {self}.")
+        if self.hidden % self.heads:
+            raise ConfigError(f"The width {self.hidden} is no multiple of the {self.heads} attention heads.")
+
+    @property
+    def n_params(self) -> int:
+        """All parameters; the decoder's matrix is the embedding's and counts once."""
+        v, h, i = self.vocab_size, self.hidden, self.intermediate
+        embeddings = v * h + 2 * h + 2 * h
+        block = 4 * h * h + 9 * h + 3 * h * i
+        head = h * h + 3 * h + v
+        return embeddings + self.layers * block + head
+
+    @property
+    def n_params_non_embedding(self) -> int:
+        """The parameters of the blocks: what the ladder's sizes count."""
+        return self.layers * (4 * self.hidden**2 + 9 * self.hidden + 3 * self.hidden * self.intermediate)
+
+    def flops(self, rows: int, length: int, scored: int) -> dict[str, int]:
+        """Count the floating-point operations of one training step: matrix products, forward and backward.
+
+        Parameters
+        ----------
+        rows, length
+            Rows of the batch and tokens in a row.
+        scored
+            Masked tokens in the batch: the head computes only these, and so does the last block's feed-forward.
+
+        Returns
+        -------
+        Operations by component (a product of m×k and k×n is 2·m·k·n); the backward pass is twice the forward.
+        """
+        h, i, tokens = self.hidden, self.intermediate, rows * length
+        projections = 2 * tokens * 4 * h * h * self.layers
+        attention = 2 * 2 * rows * length * length * h * self.layers
+        feed_forward = 2 * 3 * h * i * (tokens * (self.layers - 1) + scored)
+        head = 2 * scored * (h * h + h * self.vocab_size)
+        parts = {"projections": projections, "attention": attention, "feed_forward": feed_forward, "head": head}
+        return {name: 3 * value for name, value in parts.items()}
+
+
+# name: (layers, hidden, heads); feed-forward = 4 x hidden wherever the study had it
+PRESETS: dict[str, tuple[int, int, int, int]] = {
+    "15M": (3, 512, 8, 2048),
+    "28M": (6, 512, 8, 2048),
+    "60M": (6, 768, 12, 3072),
+    "117M": (12, 768, 12, 3072),
+    "230M": (24, 768, 12, 3072),
+}
+"""The original study's five shapes: layers, hidden, heads, feed-forward."""
+
+
+def shape_for(size: str, vocab_size: int, dropout: float = 0.0) -> ModelConfig:
+    """Return the configuration of one size of the ladder.
+
+    Parameters
+    ----------
+    size
+        ``"0.4M"``: the non-embedding parameters to come closest to under the aspect-ratio rule; or a preset of the
+        original study, ``"15M"`` … ``"230M"``, which count all parameters.
+
+    Raises
+    ------
+    ConfigError, UnknownName
+        When the text is no size.
+    """
+    if size in PRESETS:
+        layers, hidden, heads, intermediate = PRESETS[size]
+        return ModelConfig(vocab_size, hidden, layers, heads, intermediate, dropout)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB])", size)
+    if not match:
+        raise UnknownName(size, PRESETS, kind="size")
+    target = float(match[1]) * {"K": 1e3, "M": 1e6, "B": 1e9}[match[2]]
+    return replace(min(_ladder(vocab_size), key=lambda c: abs(c.n_params_non_embedding / target - 1)), dropout=dropout)
+
+
+def _ladder(vocab_size: int) -> list[ModelConfig]:
+    """Return every shape of the rule, from 2 layers of width 32 to 64 of width 4,096."""
+    shapes = []
+    for hidden in (*range(32, 512, 8), *range(512, 4097, 64)):
+        heads = max(4, hidden // 32) if hidden < 512 else hidden // 64
+        if hidden % heads == 0:
+            shapes.append(ModelConfig(vocab_size, hidden, max(2, round(hidden / 32)), heads, 4 * hidden))
+    return shapes

@@ -1,0 +1,67 @@
+"""The whole state of a training run in one safetensors file: weights, optimizer, position. No pickle, no code.
+
+A file lands atomically, so that a kill leaves the last one or the new one; loading it continues to the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from kleiber.errors import DataError
+from kleiber.storage import write_atomic
+
+__all__ = ["load_state", "restore", "save_state", "snapshot"]
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def snapshot(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return copies of the weights and the optimizer's moments, by parameter name."""
+    state: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        state[f"model.{name}"] = parameter.detach().clone()
+        for moment in MOMENTS:
+            if parameter in optimizer.state:
+                state[f"{moment}.{name}"] = optimizer.state[parameter][moment].detach().clone()
+    return state
+
+
+def restore(state: dict[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put a snapshot back into the model and the optimizer, in place."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(state[f"model.{name}"])
+            moments = {moment: state[f"{moment}.{name}"].clone() for moment in MOMENTS if f"{moment}.{name}" in state}
+            if moments:
+                optimizer.state[parameter] = moments
+            else:
+                optimizer.state.pop(parameter, None)
+
+
+def save_state(path: Path, state: dict[str, Tensor], position: dict[str, Any]) -> None:
+    """Write a snapshot and where it stands to one file, atomically."""
+    write_atomic(path, safetensors.torch.save(state, {"position": json.dumps(position)}))
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the snapshot and the position of a file, or None when there is none.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["position"])  # noqa: SIM118
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"The checkpoint {path} is damaged: {error}.\n  Delete it: training starts over.") from error

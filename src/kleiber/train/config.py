@@ -1,0 +1,166 @@
+"""What a training run is, in plain numbers; no torch, so that planning and reporting need none.
+
+One run serves several budgets of data: a trunk at constant learning rate, from which each budget branches off and
+cools down (WSD: Hu et al. 2024, arXiv:2404.06395; Hägele et al. 2024, arXiv:2405.18392). Every budget is annealed, at
+a third of the cost of separate runs. Rejected: cosine runs per budget, and un-annealed intermediate losses, which are
+no observations of L(N, D).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from kleiber.errors import ConfigError
+from kleiber.model.config import ModelConfig
+
+__all__ = ["Run", "TrainConfig"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """``[train]``: how every model of a study is trained.
+
+    Attributes
+    ----------
+    length
+        Tokens in a row, [CLS] and [SEP] included.
+    batch
+        Rows in an optimizer step.
+    mask_rate
+        Share of a row's tokens that are predicted; the number per row is fixed.
+    mask_only
+        True replaces every predicted token by [MASK]; False does so for 80 %, puts a random token for 10 % and keeps
+        10 % (BERT's mix).
+    lr, lr_size, lr_exponent
+        Peak learning rate `lr` at `lr_size` non-embedding parameters, times (N / lr_size)^lr_exponent elsewhere.
+    warmup
+        Share of the smallest budget's steps over which the rate rises linearly.
+    cooldown
+        Share of each budget's steps over which the rate falls to zero as 1 - sqrt.
+    weight_decay
+        On matrices only.
+    beta1, beta2, epsilon, clip
+        AdamW's, and the largest gradient norm.
+    dropout
+        0 by default: at these budgets models are short of capacity and data, not over-fitted.
+    precision
+        ``"fp32"`` or ``"bf16"`` (autocast).
+    eval_masks
+        Disjoint mask sets under which each held-out row is scored.
+    eval_rows
+        Held-out rows at most, spread evenly over the held-out territory.
+    """
+
+    length: int = 128
+    batch: int = 32
+    mask_rate: float = 0.15
+    mask_only: bool = True
+    lr: float = 3e-3
+    lr_size: float = 2e5
+    lr_exponent: float = -0.25
+    warmup: float = 0.1
+    cooldown: float = 0.2
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.98
+    epsilon: float = 1e-8
+    clip: float = 1.0
+    dropout: float = 0.0
+    precision: str = "fp32"
+    eval_masks: int = 3
+    eval_rows: int = 2000
+
+    def __post_init__(self) -> None:
+        def check(key: str, holds: bool, wanted: str) -> None:
+            if not holds:
+                raise ConfigError(f"[train] {key} = {getattr(self, key)!r} cannot be: it must be {wanted}.")
+
+        check("length", 8 <= self.length <= 65_536, "8 to 65,536 tokens")
+        check("batch", self.batch >= 1, "at least 1 row")
+        check("mask_rate", 0 < self.mask_rate <= 0.5, "above 0 and at most 0.5")
+        check("lr", 0 < self.lr < 1, "above 0 and below 1")
+        check("lr_size", self.lr_size > 0, "above 0 parameters")
+        check("lr_exponent", -2 < self.lr_exponent < 2, "an exponent between -2 and 2")
+        check("warmup", 0 <= self.warmup < 1, "a share from 0 to below 1")
+        check("cooldown", 0 < self.cooldown < 1, "a share between 0 and 1")
+        check("weight_decay", 0 <= self.weight_decay < 1, "from 0 to below 1")
+        check("beta1", 0 <= self.beta1 < 1, "from 0 to below 1")
+        check("beta2", 0 <= self.beta2 < 1, "from 0 to below 1")
+        check("epsilon", self.epsilon > 0, "above 0")
+        check("clip", self.clip > 0, "above 0")
+        check("dropout", 0 <= self.dropout < 1, "from 0 to below 1")
+        check("precision", self.precision in ("fp32", "bf16"), '"fp32" or "bf16"')
+        check("eval_masks", 1 <= self.eval_masks <= int(1 / self.mask_rate), "at least 1 and at most 1 / mask_rate")
+        check("eval_rows", self.eval_rows >= 2, "at least 2 rows")
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of DNA in a row: all but [CLS] and [SEP]."""
+        return self.length - 2
+
+    @property
+    def n_masked(self) -> int:
+        """Predicted tokens in a row."""
+        return max(1, round(self.mask_rate * self.row_tokens))
+
+    def peak_lr(self, model: ModelConfig) -> float:
+        """Return the peak learning rate of one size."""
+        return self.lr * (model.n_params_non_embedding / self.lr_size) ** self.lr_exponent
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One budget of a run, in optimizer steps: leave the trunk after `start`, be annealed after `end`."""
+
+    tokens: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One unit of training: a model, its data budgets and everything that decides its bytes.
+
+    Attributes
+    ----------
+    name
+        What the run is called in tables and folders.
+    tokens
+        Budgets D in token slots (rows x length), increasing.
+    labels
+        Columns of the observations that training does not know itself: arm, corpus, size, …
+    """
+
+    name: str
+    model: ModelConfig
+    train: TrainConfig
+    tokens: tuple[int, ...]
+    seed: int
+    labels: dict[str, str | int | float] = field(default_factory=dict)
+
+    def branches(self) -> list[Branch]:
+        """Return the budgets as steps of the trunk and of its cooldowns.
+
+        Raises
+        ------
+        ConfigError
+            When a budget is too small for a step of each, or two budgets fall on one step.
+        """
+        per_step = self.train.batch * self.train.length
+        branches = []
+        for tokens in self.tokens:
+            end = round(tokens / per_step)
+            branches.append(Branch(tokens, end - max(1, round(self.train.cooldown * end)), end))
+        if branches[0].start < 1 or any(a.start >= b.start for a, b in pairwise(branches)):
+            raise ConfigError(
+                f"The budgets {list(self.tokens)} are too small or too close: a step reads {per_step:,} tokens "
+                f"({self.train.batch} rows of {self.train.length}).\n  Raise [ladder] tokens or lower [train] batch."
+            )
+        return branches
+
+    @property
+    def n_steps(self) -> int:
+        """Optimizer steps of the trunk and all cooldowns together."""
+        branches = self.branches()
+        return branches[-1].start + sum(branch.end - branch.start for branch in branches)
