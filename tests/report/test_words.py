@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kleiber.report import findings
+from kleiber.report import doubts, findings
 from kleiber.report.numbers import compact, count, interval, plus_minus, signed
 from kleiber.report.reader import read_study
 
@@ -92,7 +92,7 @@ def test_differences_within_noise_are_called_that(study_folder: Path):
 
 
 def test_many_epochs_are_a_limit(study_folder: Path):
-    assert "D counts both alike" in " ".join(findings.limits(read_study(study_folder)))
+    assert "D counts both alike" in " ".join(doubts.limits(read_study(study_folder)))
     table = pl.read_csv(study_folder / "observations.csv").with_columns(epochs=pl.lit(1.5))
     table.write_csv(study_folder / "observations.csv")
-    assert "within the four epochs" in " ".join(findings.limits(read_study(study_folder)))
+    assert "within the four epochs" in " ".join(doubts.limits(read_study(study_folder)))

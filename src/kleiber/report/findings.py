@@ -1,4 +1,4 @@
-"""Sentences of a report, made from its numbers: what was found, how sure it is, what it cannot say.
+"""Sentences of a report, made from its numbers: what was run and what was found.
 
 No result is written by hand: a study of other DNA, or of half its runs, gets other sentences. Each names its
 uncertainty, and a number that the data do not determine is called that instead of being printed alone.
@@ -6,17 +6,16 @@ uncertainty, and a number that the data do not determine is called that instead 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from kleiber.report.measures import PUBLISHED_FLOPS, differences, predicted_loss, published, size_count
-from kleiber.report.numbers import compact, count, interval, plus_minus, signed
+from kleiber.report.measures import differences, is_far, published
+from kleiber.report.numbers import compact, interval, plus_minus, signed
 from kleiber.report.reader import Law, StudyOutput
 
-__all__ = ["ArmFindings", "arm_findings", "between_arms", "in_brief", "limits", "sureness", "what_was_run"]
+__all__ = ["ArmFindings", "arm_findings", "between_arms", "in_brief", "what_was_run"]
 
 SAMPLINGS = {
     "reference": "windows of the reference genome",
@@ -232,7 +231,7 @@ def _published_sentences(study: StudyOutput, arm: str) -> list[str]:
     if bounds is not None:
         inside = bounds[0] <= original.n.slope <= bounds[1]
         sentence += f"; that lies {'inside' if inside else 'outside'} the interval found here"
-    sentence += ", at far larger models and compute." if _is_far(study) else "."
+    sentence += ", at far larger models and compute." if is_far(study) else "."
     rule = study.law(arm, "gradient-rule")
     value = rule.estimate("a") if rule is not None else None
     if value is not None:
@@ -241,11 +240,6 @@ def _published_sentences(study: StudyOutput, arm: str) -> list[str]:
             "whatever the truth."
         )
     return [sentence]
-
-
-def _is_far(study: StudyOutput) -> bool:
-    largest = study.observations["flops"].max()
-    return largest is not None and PUBLISHED_FLOPS[0] > 10 * float(largest)  # type: ignore[arg-type]
 
 
 def between_arms(study: StudyOutput) -> list[str]:
@@ -258,109 +252,6 @@ def between_arms(study: StudyOutput) -> list[str]:
             f"{d.arm} − {d.other}: {signed(d.mean)} bits per base (95 % interval {signed(d.low)} to {signed(d.high)}; "
             f"{d.n_cells} pairs from {d.n_runs} runs each): {verdict}."
         )
-    return sentences
-
-
-def sureness(study: StudyOutput) -> list[str]:
-    """Say how far the numbers can be trusted: fits, residuals, hold-outs, replicates."""
-    sentences = []
-    laws = [law for arm in study.arms if (law := study.law(arm)) is not None]
-    if laws:
-        good = sum(law.is_usable for law in laws)
-        sure = sum(law.is_identified("a") is True for law in laws)
-        sentences.append(
-            f"{good} of {len(laws)} parametric fits converged; in {sure} of them the exponent a is identified, that "
-            "is, the data rule out much of what it could have been."
-        )
-    for law in laws:
-        sentences += _residual_sentences(study, law)
-        sentences += _holdout_sentences(law)
-        sentences += [f"{law.arm}: {w.rstrip('.')}." for w in law.warnings if law.status != "REFUSED"]
-    seeds = study.observations.group_by("arm", "size", "n_tokens").agg(pl.col("seed").n_unique())["seed"]
-    if len(seeds) and (seeds.max() or 0) < 2:  # type: ignore[operator]
-        sentences.append(
-            "Every model was trained with one seed: differences between seeds were not measured, and intervals can "
-            "only know of them through the scatter about the law."
-        )
-    return sentences
-
-
-def _residual_sentences(study: StudyOutput, law: Law) -> list[str]:
-    points = study.points(law.arm)
-    if points.is_empty() or law.status == "REFUSED":
-        return []
-    n = points[size_count(study, law.arm)].to_numpy().astype(float)
-    expected = predicted_loss(law, n, points["n_tokens"].to_numpy().astype(float))
-    if expected is None:
-        return []
-    loss = points["loss"].to_numpy()
-    spread = math.sqrt(float(np.mean((loss - expected) ** 2)))
-    sentence = f"{law.arm}: the law misses its own points by {spread:.4f} nats per token (root mean square)"
-    errors = points["loss_se"].drop_nulls()
-    if len(errors) and float(errors.mean()) > 0:  # type: ignore[arg-type]
-        typical = math.sqrt(float((errors**2).mean()))  # type: ignore[arg-type]
-        sentence += f", {spread / typical:.1f} times the standard error of the evaluation ({typical:.4f})"
-    return [sentence + "."]
-
-
-def _holdout_sentences(law: Law) -> list[str]:
-    sentences = []
-    for entry in law.raw.get("holdouts") or ():
-        error = entry.get("error")
-        if error is None:
-            continue
-        left_out = entry.get("left_out", "some points")
-        text = f"{law.arm}: fitted without {left_out}, the law predicts them within {error:.4f} nats per token"
-        if entry.get("error_in_noise") is not None:
-            text += f" ({entry['error_in_noise']:.1f} times the noise)"
-        sentences.append(text + ".")
-    return sentences
-
-
-def limits(study: StudyOutput) -> list[str]:
-    """Return what the study cannot say, with its own numbers."""
-    table = study.observations
-    sentences = [
-        "The loss of a masked language model is a pseudo-likelihood: it scores masked tokens given both sides. It is "
-        "no code length, and bits per base here are not comparable with compressors or with autoregressive models.",
-    ]
-    if any(study.sampling(arm) == "variant" for arm in study.arms):
-        sentences.append(
-            "Variant sampling picks a variant and a haplotype that carries it, so that windows are weighted by the "
-            "frequency and the density of variants. Every arm is scored on held-out DNA of the reference, which says "
-            "nothing of how well variants are predicted."
-        )
-    if len(table):
-        largest, compute = table["n_params"].max(), float(table["flops"].max())  # type: ignore[arg-type]
-        text = f"The largest model has {count(largest)} parameters and the most compute is {compact(compute)} FLOPs"  # type: ignore[arg-type]
-        if _is_far(study):
-            text += (
-                f", {compact(PUBLISHED_FLOPS[0] / compute)} times less than the smallest optimum of the original study"
-            )
-        sentences.append(text + ". A law at one scale is no evidence about another.")
-        sentences.append(
-            f"Beyond {compact(10 * compute)} FLOPs (ten times the most compute here) every prediction is an "
-            "extrapolation and no result of this study."
-        )
-    epochs = table["epochs"].max()
-    if epochs is not None:
-        text = f"The training DNA was read up to {float(epochs):.2g} times"  # type: ignore[arg-type]
-        text += (
-            "; beyond about four epochs repeated data are worth less than new data (Muennighoff et al. 2023), and D "
-            "counts both alike."
-            if float(epochs) > 4  # type: ignore[arg-type]
-            else ", within the four epochs up to which repeated data are worth about as much as new (Muennighoff et "
-            "al. 2023; found for text)."
-        )
-        sentences.append(text)
-    if len({study.tokenizer(arm) for arm in study.arms}) > 1:
-        sentences.append(
-            "Losses per token of different tokenizers have different units: compare arms in bits per base only. Equal "
-            "numbers of tokens are different numbers of bases."
-        )
-    sentences.append(
-        "Learning rates follow one rule across sizes; a size for which the rule is wrong looks like a bend in the law."
-    )
     return sentences
 
 

@@ -25,6 +25,8 @@ __all__ = [
     "Published",
     "differences",
     "frontier",
+    "is_far",
+    "misfit",
     "optima",
     "predicted_loss",
     "published",
@@ -124,6 +126,27 @@ def optima(law: Law) -> pl.DataFrame:
             low, high = entry.get("n_interval") or (None, None)
             rows.append({"flops": flops, "n": n, "d": entry.get("d") or flops / (6 * n), "n_low": low, "n_high": high})
     return pl.DataFrame(rows, schema=schema, strict=False)
+
+
+def is_far(study: StudyOutput) -> bool:
+    """Say whether the original study's smallest optimum lies beyond ten times this study's compute."""
+    largest = study.observations["flops"].max()
+    return largest is not None and PUBLISHED_FLOPS[0] > 10 * float(largest)  # type: ignore[arg-type]
+
+
+def misfit(study: StudyOutput, law: Law) -> tuple[float, float | None] | None:
+    """Return the root mean square residual of a law in nats per token, and the same over the evaluation's error."""
+    points = study.points(law.arm)
+    if points.is_empty() or law.status == "REFUSED":
+        return None
+    n = points[size_count(study, law.arm)].to_numpy().astype(float)
+    expected = predicted_loss(law, n, points["n_tokens"].to_numpy().astype(float))
+    if expected is None:
+        return None
+    spread = float(np.sqrt(np.mean((points["loss"].to_numpy() - expected) ** 2)))
+    errors = points["loss_se"].drop_nulls().to_numpy()
+    typical = float(np.sqrt(np.mean(errors**2))) if len(errors) else 0.0
+    return spread, spread / typical if typical > 0 else None
 
 
 @dataclass(frozen=True)

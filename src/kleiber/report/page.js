@@ -11,7 +11,11 @@
     spec.data = { values: rows.map((row) => Object.fromEntries(columns.map((c, i) => [c, row[i]]).filter(([, v]) => v !== null))) };
     const theme = structuredClone(dark.matches ? themes.dark : themes.light);
     const narrow = node.clientWidth < 480;
-    if (narrow) theme.legend.columns = 2;
+    if (narrow) {
+      theme.legend.columns = 2;
+      theme.legend.layout = { bottom: { direction: "vertical", margin: 6 } };
+      for (const { encoding } of spec.layer) if (encoding.color?.legend) encoding.color.legend.columns = 1;
+    }
     spec.width = "container";
     spec.autosize = { type: "fit-x", contains: "padding" };
     const stage = document.createElement("div");

@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from kleiber import __version__
 from kleiber.errors import ConfigError
-from kleiber.report import findings, laws
+from kleiber.report import doubts, findings, laws
 from kleiber.report.figures import all_figures
 from kleiber.report.prose import CITATIONS, GLOSSARY
 from kleiber.report.reader import StudyOutput, read_study
@@ -107,8 +107,8 @@ def _block(study: StudyOutput, prefix: str, specs: _Specs) -> dict[str, Any]:
         "brief": findings.in_brief(study),
         "arms": findings.arm_findings(study),
         "between": findings.between_arms(study),
-        "sure": findings.sureness(study),
-        "limits": findings.limits(study),
+        "sure": doubts.sureness(study),
+        "limits": doubts.limits(study),
         "was_run": findings.what_was_run(study),
         "tables": _Lenient(tables(study)),
         "figures": _Lenient(figures),

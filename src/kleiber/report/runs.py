@@ -14,6 +14,7 @@ from kleiber.report.style import Figure, arm_colour, arm_group, figure, layer, l
 
 __all__ = ["bits_per_base", "corpus_differences", "epochs", "learning_rate", "loss_flops", "loss_steps", "loss_tokens"]
 
+EARLIEST = 0.02  # of a run: the fall from chance before it would take half of every axis
 POINTS_PER_CURVE = 120  # more than a screen can tell apart on a logarithmic axis
 LOSS = "loss (nats per predicted token)"
 MUENNIGHOFF = 4  # epochs up to which repeated data are worth about as much as new (Muennighoff et al. 2023)
@@ -57,7 +58,8 @@ def _loss_curves(study: StudyOutput, arm: str, x: str, title: str) -> Figure | N
         arm_group(arm),
         f"Loss over {what}: {arm}",
         f"Training loss (solid: trunk at constant learning rate; dashed: cooldowns) averaged over short stretches that "
-        f"grow with the step, and held-out loss of each annealed model (points, ± 2 standard errors) against {title}. "
+        f"grow with the step, from {EARLIEST:.0%} of the run on, and held-out loss of each annealed model (points, ± 2 "
+        f"standard errors) against {title}. "
         "Training and held-out losses are scored under different masks and on different DNA: "
         "compare curves with curves and points with points.",
         f"Line chart: loss falls with {what} for each model size of {arm}.",
@@ -71,7 +73,7 @@ def _binned(curve: Curve) -> list[dict[str, Any]]:
     rows = []
     last = max(2.0, float(curve.steps["step"].max() or 0))  # type: ignore[arg-type]
     edges = np.unique(np.geomspace(1, last + 1, POINTS_PER_CURVE).round())
-    for (phase,), steps in curve.steps.filter(pl.col("step") > 0).group_by("phase", maintain_order=True):
+    for (phase,), steps in curve.steps.filter(pl.col("step") >= EARLIEST * last).group_by("phase", maintain_order=True):
         kind = "trunk" if phase == "trunk" else "cooldown"
         number = np.searchsorted(edges, steps["step"].to_numpy(), side="right")
         binned = steps.with_columns(bin=pl.Series(number)).group_by("bin", maintain_order=True)
@@ -255,7 +257,7 @@ def _differences(study: StudyOutput, pairs: list[Difference], name: str, heading
     if not rows:
         return None
     rows.append({"kind": "zero", "difference": 0.0})
-    title = "difference of held-out bits per base"
+    title = "difference (bits per base)"
     y = alt.Y("pair:N", sort=None, title=None, axis=alt.Axis(labelLimit=220))
     tip = ["pair:N", "difference:Q", "low:Q", "high:Q", "n_cells:Q", "n_runs:Q"]
     layers = [

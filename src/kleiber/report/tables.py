@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kleiber.report.measures import differences, published
+from kleiber.report.measures import differences, misfit, published
 from kleiber.report.numbers import compact, count, interval, plus_minus, signed
 from kleiber.report.reader import METHODS, Law, StudyOutput
 
@@ -40,7 +40,7 @@ class Table:
 
 def tables(study: StudyOutput) -> dict[str, Table]:
     """Return every table that has rows, by name."""
-    made = [_laws(study), _baselines(study), _differences(study), _models(study)]
+    made = [_laws(study), _quality(study), _baselines(study), _differences(study), _models(study)]
     made += [_observations(study), _corpora(study), _versions(study)]
     return {table.name: table for table in made if table.rows}
 
@@ -95,6 +95,32 @@ def _laws(study: StudyOutput) -> Table:
     header = ("arm", "method", "status", "points", "a", "b", "α", "β", "E (nats/token)", "what the fit says")
     caption = "Fitted laws: N_opt ∝ C^a, D_opt ∝ C^b, L = E + A/N^α + B/D^β; in brackets 95 % intervals"
     return Table("laws", caption, header, tuple(rows))
+
+
+def _quality(study: StudyOutput) -> Table:
+    rows = []
+    for arm in study.arms:
+        law = study.law(arm)
+        found = misfit(study, law) if law is not None else None
+        if law is None or found is None:
+            continue
+        spread, ratio = found
+        rows.append((Cell(arm), Cell("its own points"), *_error(spread, ratio)))
+        for entry in law.raw.get("holdouts") or ():
+            if entry.get("error") is not None:
+                left_out = Cell(f"left out: {entry.get('left_out', '–')}")
+                rows.append((Cell(arm), left_out, *_error(entry["error"], entry.get("error_in_noise"))))
+    header = ("arm", "points", "root mean square error (nats/token)", "over the standard error of the evaluation")
+    return Table(
+        "quality",
+        "How well the fitted laws meet the points they were fitted to, and those left out",
+        header,
+        tuple(rows),
+    )
+
+
+def _error(error: float, ratio: float | None) -> tuple[Cell, Cell]:
+    return Cell(f"{error:.4f}", error), Cell("–" if ratio is None else f"{ratio:.1f}", ratio)
 
 
 def _estimate(law: Law | None, name: str) -> Cell:
