@@ -110,13 +110,13 @@ def _write_run(folder: Path, run: str, arm: str, size: str, n: int, shift: float
     folder.mkdir(parents=True)
     steps = TOKENS[-1] // SLOTS_PER_STEP
     lines = []
-    for step in range(1, steps + 1):
+    for step in range(1, steps + 1, 3):
         d = step * SLOTS_PER_STEP
         loss = min(6.9 + shift, law(n, d, shift) + 0.08) + rng.normal(0, 0.02)
         lines.append(_step("trunk", step, loss, 3e-3 * min(1, step / 20), n))
     for d in TOKENS:
         last = d // SLOTS_PER_STEP
-        for step in range(round(0.85 * last), last + 1):
+        for step in range(round(0.85 * last), last + 1, 3):
             part = (step - 0.85 * last) / (0.15 * last)
             loss = law(n, step * SLOTS_PER_STEP, shift) + 0.08 * (1 - part) + rng.normal(0, 0.02)
             lines.append(_step(f"cooldown-{d}", step, loss, 3e-3 * (1 - max(0, part) ** 0.5), n))
