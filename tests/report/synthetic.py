@@ -76,9 +76,14 @@ def write_study(out: Path, name: str = "first", arms: dict[str, tuple[str, str, 
         ],
     )
     _dump(out / "machine.json", {"threads": 1, "dtype": "bf16", "cpu": "a machine"})
+    for _, tokenizer, bases in arms.values():
+        (out / "tokenizer" / tokenizer).mkdir(parents=True, exist_ok=True)
+        known = {"spec": tokenizer, "bases_per_token": bases, "fingerprint": "f00d" * 16}
+        _dump(out / "tokenizer" / tokenizer / "manifest.json", known)
+    inputs = {"/home/somebody/chr20.fa.gz": {"name": "chr20.fa.gz", "sha256": "00ff", "size": 12}}
     _dump(
         out / "manifest.json",
-        {"study": name, "kleiber": "0.1.0", "inputs": {"chr20.fa.gz": {"sha256": "00ff", "size": 12}}},
+        {"study": name, "kleiber": "0.1.0", "inputs": inputs},
     )
     return out
 

@@ -107,8 +107,11 @@ def test_the_page_says_what_a_reader_needs(finished: Path):
         "three budgets only",
         "1 seed <b>only</b>",
         "bits per base",
+        "SHA-256 00ff",
+        "fingerprint",
     ):
         assert phrase in text, phrase
+    assert "somebody" not in text
 
 
 def test_names_with_markup_do_no_harm(tmp_path: Path):

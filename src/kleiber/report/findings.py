@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from kleiber.report.measures import differences, is_far, published
+from kleiber.report.measures import differences, is_far, published, strongest_baselines
 from kleiber.report.numbers import compact, interval, plus_minus, signed
 from kleiber.report.reader import Law, StudyOutput
 
@@ -114,22 +114,15 @@ def _balance(low: float, high: float) -> str:
 
 def _against_baselines(study: StudyOutput, best: dict[str, object]) -> str:
     """Say how far below the token unigram and the best Markov chain a model is."""
-    lines = study.baselines.get(str(best["arm"])) or {}
-    found = []
-    unigram = (lines.get("unigram") or {}).get("bits_per_base")
-    markov = {k: v["bits_per_base"] for k, v in lines.items() if k.startswith("markov") and v.get("bits_per_base")}
     bits = float(best["bits_per_base"])  # type: ignore[arg-type]
-    if unigram is not None:
-        found.append(_gap(bits, unigram, "the token unigram"))
-    if markov:
-        name = min(markov, key=lambda key: markov[key])
-        found.append(_gap(bits, markov[name], f"the best Markov chain (order {name.removeprefix('markov-')})"))
+    found = []
+    for name, (baseline, _) in strongest_baselines(study, str(best["arm"])).items():
+        if name != "uniform":
+            side = "below" if bits < baseline else "above"
+            found.append(
+                f"{abs(bits - baseline):.3f} {side} the {name.replace('unigram', 'token unigram')} at {baseline:.3f}"
+            )
     return ": " + " and ".join(found) if found else ""
-
-
-def _gap(bits: float, baseline: float, name: str) -> str:
-    side = "below" if bits < baseline else "above"
-    return f"{abs(bits - baseline):.3f} {side} {name} ({baseline:.3f})"
 
 
 def arm_findings(study: StudyOutput) -> list[ArmFindings]:

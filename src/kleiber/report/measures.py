@@ -31,6 +31,7 @@ __all__ = [
     "predicted_loss",
     "published",
     "size_count",
+    "strongest_baselines",
 ]
 
 
@@ -126,6 +127,21 @@ def optima(law: Law) -> pl.DataFrame:
             low, high = entry.get("n_interval") or (None, None)
             rows.append({"flops": flops, "n": n, "d": entry.get("d") or flops / (6 * n), "n_low": low, "n_high": high})
     return pl.DataFrame(rows, schema=schema, strict=False)
+
+
+def strongest_baselines(study: StudyOutput, arm: str) -> dict[str, tuple[float, float]]:
+    """Return bits per base and standard error of the uniform model, the token unigram, and the best Markov chain."""
+    entries = {
+        str(name): (float(entry["bits_per_base"]), float(entry.get("se") or 0.0))
+        for name, entry in (study.baselines.get(arm) or {}).items()
+        if isinstance(entry, dict) and isinstance(entry.get("bits_per_base"), int | float)
+    }
+    chosen: dict[str, tuple[float, float]] = {name: entries[name] for name in ("uniform", "unigram") if name in entries}
+    chains = [name for name in entries if name.startswith("markov-")]
+    if chains:
+        best = min(chains, key=lambda name: entries[name][0])
+        chosen[f"best Markov chain (order {best.removeprefix('markov-')})"] = entries[best]
+    return chosen
 
 
 def is_far(study: StudyOutput) -> bool:

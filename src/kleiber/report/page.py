@@ -76,7 +76,7 @@ def _render(studies: Sequence[StudyOutput]) -> str:
     specs = _Specs()
     many = len(studies) > 1
     blocks = [_block(study, f"s{i}-" if many else "", specs) for i, study in enumerate(studies, 1)]
-    title = " · ".join(study.title for study in studies)
+    title = "Studies side by side: " + " · ".join(s.name for s in studies) if many else studies[0].title
     library, script = _library(), _asset("page.js")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return environment.from_string(_asset("page.html.j2")).render(

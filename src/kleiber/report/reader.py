@@ -124,6 +124,7 @@ class StudyOutput:
     checklist: tuple[dict[str, Any], ...] | None
     machine: dict[str, Any] | None
     manifest: dict[str, Any] | None
+    tokenizers: dict[str, Any]
     missing: tuple[str, ...]
 
     @property
@@ -214,7 +215,10 @@ def read_study(out: Path) -> StudyOutput:
         baselines=_json(out / "baselines.json", missing, "baselines (baselines.json)") or {},
         checklist=None if checklist is None else tuple(checklist),
         machine=_json(out / "machine.json", missing, "description of the machine (machine.json)"),
-        manifest=_json(out / "manifest.json", [], ""),
+        manifest=_json(out / "manifest.json", [], "") or _json(out / "genome" / "manifest.json", [], ""),
+        tokenizers={
+            path.parent.name: _json(path, [], "") for path in sorted((out / "tokenizer").glob("*/manifest.json"))
+        },
         missing=tuple(missing),
     )
 

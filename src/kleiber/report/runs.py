@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from kleiber.report.measures import Difference, differences, predicted_loss, size_count
+from kleiber.report.measures import Difference, differences, predicted_loss, size_count, strongest_baselines
 from kleiber.report.reader import Curve, StudyOutput
 from kleiber.report.style import Figure, arm_colour, arm_group, figure, layer, log_axis, size_colour
 
@@ -190,11 +190,9 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
             bits = point["bits_per_base"]
             ends = {"low": bits - error, "high": bits + error}
             rows.append({"kind": "model", "arm": arm, "size": point["size"], "bits_per_base": bits, **ends})
-        for name, value in (study.baselines.get(arm) or {}).items():
-            if isinstance(value, dict) and value.get("bits_per_base") is not None:
-                bits, error = value["bits_per_base"], 2 * (value.get("se") or 0.0)
-                ends = {"low": bits - error, "high": bits + error}
-                rows.append({"kind": "baseline", "arm": arm, "baseline": name, "bits_per_base": bits, **ends})
+        for name, (bits, se) in strongest_baselines(study, arm).items():
+            ends = {"low": bits - 2 * se, "high": bits + 2 * se}
+            rows.append({"kind": "baseline", "arm": arm, "baseline": name, "bits_per_base": bits, **ends})
     if not any(row["kind"] == "model" for row in rows):
         return None
     title = "held-out bits per base (less is better)"
@@ -217,8 +215,8 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
         "What was found",
         "Bits per base by corpus and tokenizer",
         "Each arm's models at their largest budget of data (coloured, ± 2 standard errors) and models without a "
-        "network on the same held-out DNA (grey): uniform, token unigram, order-k Markov chains of the training "
-        "DNA.",
+        "network on the same held-out DNA (grey): uniform, token frequencies (unigram), and the best order-k "
+        "Markov chain of the training DNA. The table of baselines has every order.",
         "Dot plot of held-out bits per base for every arm and model size, beside the baselines.",
         rows,
         layers,

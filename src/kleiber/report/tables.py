@@ -41,7 +41,7 @@ class Table:
 def tables(study: StudyOutput) -> dict[str, Table]:
     """Return every table that has rows, by name."""
     made = [_laws(study), _quality(study), _baselines(study), _differences(study), _models(study)]
-    made += [_observations(study), _corpora(study), _versions(study)]
+    made += [_observations(study), _corpora(study), _tokenizers(study), _versions(study)]
     return {table.name: table for table in made if table.rows}
 
 
@@ -214,8 +214,22 @@ def _corpora(study: StudyOutput) -> Table:
 def _versions(study: StudyOutput) -> Table:
     rows = []
     for source, value in (("study", study.manifest), ("machine", study.machine)):
-        rows += [(Cell(source), Cell(key), Cell(_show(entry))) for key, entry in _flat(value or {}) if _is_plain(entry)]
+        value = dict(value or {})
+        for entry in (value.pop("inputs", None) or {}).values():  # by name: where it lay is nobody's business
+            if isinstance(entry, dict) and "sha256" in entry:
+                text = f"{_show(entry.get('size'))} bytes, SHA-256 {entry['sha256']}"
+                rows.append((Cell("input"), Cell(str(entry.get("name", "–"))), Cell(text)))
+        rows += [(Cell(source), Cell(key), Cell(_show(entry))) for key, entry in _flat(value) if _is_plain(entry)]
     return Table("versions", "Versions, fingerprints, machine", ("from", "key", "value"), tuple(rows))
+
+
+def _tokenizers(study: StudyOutput) -> Table:
+    keys = dict.fromkeys(key for one in study.tokenizers.values() for key, value in _flat(one) if _is_plain(value))
+    rows = [
+        (Cell(name), *(Cell(_show(dict(_flat(one)).get(key))) for key in keys))
+        for name, one in study.tokenizers.items()
+    ]
+    return Table("tokenizers", "Tokenizers, measured on the training DNA", ("tokenizer", *keys), tuple(rows))
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
