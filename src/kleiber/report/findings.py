@@ -200,7 +200,9 @@ def _monotone_sentences(arm: str, points: pl.DataFrame) -> list[str]:
         ("n_tokens", "size", "data at {} of {} sizes"),
         ("n_params", "n_tokens", "size at {} of {} budgets"),
     ):
-        groups = points.filter(pl.col("seed") == pl.col("seed").min()).partition_by(over)
+        # One replicate, all unique data: repeats on purpose are no step along D or N.
+        fresh = pl.col("n_unique_bases").fill_null(0)
+        groups = points.filter((pl.col("seed") == pl.col("seed").min()) & (fresh == fresh.max())).partition_by(over)
         groups = [group.sort(along) for group in groups if len(group) > 1]
         if not groups:
             continue

@@ -18,7 +18,7 @@ from kleiber.report.measures import (
     size_count,
 )
 from kleiber.report.reader import METHODS, Law, StudyOutput
-from kleiber.report.style import CATEGORY, Figure, arm_colour, arm_group, figure, layer, log_axis
+from kleiber.report.style import CATEGORY, Figure, arm_colour, arm_group, figure, layer, log_axis, tooltip
 
 __all__ = ["d_flops", "exponents", "isoflop_valleys", "n_flops", "profiles", "residuals"]
 
@@ -119,14 +119,14 @@ def _optimum_layers(title: str, colour: alt.Color) -> list[alt.Chart]:
     x = log_axis(alt.X, "flops", "C, training compute (FLOPs)")
     y = log_axis(alt.Y, "value", title)
     base = {"x": x, "y": y, "color": colour}
-    tip = ["method:N", "flops:Q", "value:Q", "low:Q", "high:Q"]
+    tip = tooltip("method:N", "flops:Q", "value:Q", "low:Q", "high:Q")
     ends = {"x": x, "y": log_axis(alt.Y, "low", title), "y2": "high:Q", "color": colour}
     fan = layer("line").transform_filter("isValid(datum.low)").mark_area(opacity=0.15, line=False)
     bars = layer("optimum").transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5)
     runs = layer("run").mark_point(size=22, color="#8a8f98", opacity=0.55)
     return [
         fan.encode(**ends),
-        runs.encode(x=x, y=y, tooltip=["size:N", "flops:Q", "value:Q"]),
+        runs.encode(x=x, y=y, tooltip=tooltip("size:N", "flops:Q", "value:Q")),
         layer("line").mark_line().encode(**base, tooltip=tip),
         layer("published").mark_line(strokeDash=[6, 4]).encode(**base, tooltip=tip),
         bars.encode(**ends),
@@ -186,7 +186,7 @@ def isoflop_valleys(study: StudyOutput, arm: str) -> Figure | None:
         "y": alt.Y("loss:Q", title="loss (nats per predicted token)", scale=alt.Scale(zero=False)),
         "color": colour,
     }
-    tip = ["budget:N", "n:Q", "loss:Q", "low:Q", "high:Q"]
+    tip = tooltip("budget:N", "n:Q", "loss:Q", "low:Q", "high:Q")
     layers = [
         layer("curve").mark_line(strokeWidth=1.4).encode(**base),
         layer("point").mark_point(size=40).encode(**base, tooltip=tip),
@@ -236,7 +236,7 @@ def _residual(study: StudyOutput, table: pl.DataFrame, field: str, title: str) -
     x = log_axis(alt.X, f"{field}_drawn", title)
     heading = "residual (% of loss)"
     y = alt.Y("residual:Q", title=heading)
-    tip = ["arm:N", "size:N", f"{field}:Q", "residual:Q", "low:Q", "high:Q"]
+    tip = tooltip("arm:N", "size:N", f"{field}:Q", "residual:Q", "low:Q", "high:Q")
     colour = arm_colour(study.arms)
     bars = layer("point").mark_rule(strokeWidth=1)
     layers = [
@@ -283,7 +283,7 @@ def exponents(studies: list[StudyOutput]) -> Figure | None:
     title = "a, exponent of N_opt ∝ C^a"
     bars = layer("fit").transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2)
     colour = _method_colour(rows)
-    tip = ["arm:N", "method:N", "status:N", "a:Q", "low:Q", "high:Q"]
+    tip = tooltip("arm:N", "method:N", "status:N", "a:Q", "low:Q", "high:Q")
     layers = [
         bars.encode(x=alt.X("low:Q", title=title), x2="high:Q", y=y, yOffset=offset, color=colour),
         layer("fit")
@@ -332,7 +332,7 @@ def profiles(study: StudyOutput) -> list[Figure]:
                     x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False)),
                     y=alt.Y("rise:Q", title="rise of the objective"),
                     color=arm_colour(study.arms),
-                    tooltip=["arm:N", "value:Q", "rise:Q"],
+                    tooltip=tooltip("arm:N", "value:Q", "rise:Q"),
                 )
             )
             caption = f"Best objective at each fixed {parameter}, above the optimum. A flat curve: not identified."

@@ -250,7 +250,7 @@ def _observations(out: Path, missing: list[str]) -> pl.DataFrame:
         raise DataError(f"{path} lacks the columns {', '.join(absent)}.\n  It has {', '.join(table.columns)}.")
     table = table.with_columns(pl.lit(None, pl.String).alias(c) for c in types if c not in table.columns)
     table = table.with_columns(_typed(name, kind) for name, kind in types.items())
-    return table.filter(pl.col("annealed").fill_null(True) & pl.col("loss").is_not_null())
+    return table.filter(pl.col("annealed").fill_null(True) & pl.col("loss").is_finite().fill_null(False))
 
 
 def _typed(name: str, kind: Any) -> pl.Expr:

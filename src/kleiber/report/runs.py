@@ -10,7 +10,7 @@ import polars as pl
 
 from kleiber.report.measures import Difference, differences, predicted_loss, size_count, strongest_baselines
 from kleiber.report.reader import Curve, StudyOutput
-from kleiber.report.style import Figure, arm_colour, arm_group, figure, layer, log_axis, size_colour
+from kleiber.report.style import Figure, arm_colour, arm_group, figure, layer, log_axis, size_colour, tooltip
 
 __all__ = ["bits_per_base", "corpus_differences", "epochs", "learning_rate", "loss_flops", "loss_steps", "loss_tokens"]
 
@@ -41,7 +41,7 @@ def _loss_curves(study: StudyOutput, arm: str, x: str, title: str) -> Figure | N
         "y": alt.Y("loss:Q", title=LOSS, scale=alt.Scale(zero=False)),
         "color": size_colour(study.sizes),
     }
-    tip = [alt.Tooltip(f) for f in ("size:N", "phase:N", f"{x}:Q", "loss:Q")]
+    tip = tooltip("size:N", "phase:N", f"{x}:Q", "loss:Q")
     trunk = layer("trunk").mark_line(interpolate="linear", strokeWidth=1.6).encode(**base, detail="run:N", tooltip=tip)
     branch = layer("cooldown").mark_line(strokeWidth=1.2, strokeDash=[4, 2])
     bars = layer("held-out").mark_rule(strokeWidth=1.5)
@@ -120,7 +120,7 @@ def learning_rate(study: StudyOutput) -> Figure | None:
             y=alt.Y("lr:Q", title="learning rate", axis=alt.Axis(format="~g"), scale=alt.Scale(zero=True, nice=False)),
             color=size_colour(study.sizes),
             detail="phase:N",
-            tooltip=["size:N", "phase:N", "steps:Q", "lr:Q"],
+            tooltip=tooltip("size:N", "phase:N", "steps:Q", "lr:Q"),
         )
     )
     return figure(
@@ -160,7 +160,7 @@ def loss_tokens(study: StudyOutput, arm: str) -> Figure | None:
         "y": alt.Y("loss:Q", title=LOSS, scale=alt.Scale(zero=False)),
         "color": size_colour(study.sizes),
     }
-    tip = [alt.Tooltip(f) for f in ("size:N", "n_tokens:Q", "loss:Q", "low:Q", "high:Q")]
+    tip = tooltip("size:N", "n_tokens:Q", "loss:Q", "low:Q", "high:Q")
     layers = [
         layer("held-out").mark_rule(strokeWidth=1.5).encode(**{**base, "y": alt.Y("low:Q", title=LOSS)}, y2="high:Q"),
         layer("held-out").mark_point().encode(**base, tooltip=tip),
@@ -199,7 +199,7 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
     x = alt.X("bits_per_base:Q", title=title, scale=alt.Scale(zero=False))
     y = alt.Y("arm:N", sort=list(study.arms), title=None)
     base = {"x": x, "y": y}
-    tip = ["arm:N", "size:N", "bits_per_base:Q", "low:Q", "high:Q"]
+    tip = tooltip("arm:N", "size:N", "bits_per_base:Q", "low:Q", "high:Q")
     shape = alt.Shape("baseline:N", title="baseline", sort=None)
     layers = [
         layer("model")
@@ -209,7 +209,7 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
     ]
     if any(row["kind"] == "baseline" for row in rows):
         marks = layer("baseline").mark_point(filled=False, color="#8a8f98", size=70, strokeWidth=1.4)
-        layers.append(marks.encode(**base, shape=shape, tooltip=["arm:N", "baseline:N", "bits_per_base:Q"]))
+        layers.append(marks.encode(**base, shape=shape, tooltip=tooltip("arm:N", "baseline:N", "bits_per_base:Q")))
     return figure(
         "bits-per-base",
         "What was found",
@@ -257,7 +257,7 @@ def _differences(study: StudyOutput, pairs: list[Difference], name: str, heading
     rows.append({"kind": "zero", "difference": 0.0})
     title = "difference (bits per base)"
     y = alt.Y("pair:N", sort=None, title=None, axis=alt.Axis(labelLimit=220))
-    tip = ["pair:N", "difference:Q", "low:Q", "high:Q", "n_cells:Q", "n_runs:Q"]
+    tip = tooltip("pair:N", "difference:Q", "low:Q", "high:Q", "n_cells:Q", "n_runs:Q")
     layers = [
         layer("zero").mark_rule(strokeDash=[3, 3]).encode(x=alt.X("difference:Q", title=title)),
         layer("pair").mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title=title), x2="high:Q", y=y),
@@ -293,7 +293,7 @@ def epochs(study: StudyOutput) -> Figure | None:
             y=y,
             color=arm_colour(study.arms),
             detail="n_unique_bases:N",
-            tooltip=["arm:N", "n_tokens:Q", "epochs:Q", "n_unique_bases:Q"],
+            tooltip=tooltip("arm:N", "n_tokens:Q", "epochs:Q", "n_unique_bases:Q"),
         ),
     ]
     return figure(

@@ -30,6 +30,7 @@ __all__ = [
     "only",
     "save",
     "size_colour",
+    "tooltip",
 ]
 
 WIDTH, HEIGHT = 640, 340
@@ -121,6 +122,11 @@ def size_colour(sizes: Sequence[str], title: str = "N (size)") -> alt.Color:
 def arm_colour(arms: Sequence[str], field: str = "arm", title: str = "arm") -> alt.Color:
     """Return the colour of arms, the same in every figure."""
     return alt.Color(f"{field}:N", sort=list(arms), scale=alt.Scale(domain=list(arms)), title=title)
+
+
+def tooltip(*fields: str) -> list[alt.Tooltip]:
+    """Return what a mark shows when pointed at; numbers to five digits."""
+    return [alt.Tooltip(one, format=".5~g") if one.endswith(":Q") else alt.Tooltip(one) for one in fields]
 
 
 def arm_group(arm: str) -> str:
