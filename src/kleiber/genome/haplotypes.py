@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Haplotypes", "copy_window", "first_at", "holds_edit", "last_start"]
+__all__ = ["Haplotypes", "copy_window", "count_starts", "first_at", "holds_edit", "last_start"]
 
 ARRAYS = ("start", "end", "alt_at", "alt", "offsets", "carried", "growth")
 

@@ -67,7 +67,7 @@ class TrainConfig:
     epsilon: float = 1e-8
     clip: float = 1.0
     dropout: float = 0.0
-    precision: str = "fp32"
+    precision: str = "bf16"
     eval_masks: int = 3
     eval_rows: int = 2000
 
