@@ -38,13 +38,13 @@ def write_study(out: Path, name: str = "first", arms: dict[str, tuple[str, str, 
             total = n + 1024 * hidden
             run = f"{arm.replace('<', '').replace('>', '')}.{size}"
             drift = rng.normal(0, 0.002)
-            _write_run(out / "runs" / run, run, arm, size, total, shift, rng)
+            _write_run(out / "runs" / run, run, arm, size, n, shift, rng)
             for d in TOKENS:
-                loss = law(total, d, shift) + drift + rng.normal(0, 0.003)
+                loss = law(n, d, shift) + drift + rng.normal(0, 0.003)
                 rows.append(
                     {"run": run, "config_hash": "abc123", "arm": arm, "corpus": sampling, "tokenizer": tokenizer}
                     | {"vocab_size": 1024, "bases_per_token": bases, "size": size, "layers": layers, "hidden": hidden}
-                    | {"heads": 4, "n_params": total, "n_params_non_embedding": n, "n_effective": total}
+                    | {"heads": 4, "n_params": total, "n_params_non_embedding": n, "n_effective": n}
                     | {
                         "n_tokens": d,
                         "n_tokens_masked": d // 5,
@@ -54,7 +54,7 @@ def write_study(out: Path, name: str = "first", arms: dict[str, tuple[str, str, 
                     | {"epochs": d * bases / 2.5e6, "batch": 32, "steps": d // SLOTS_PER_STEP, "peak_lr": 3e-3}
                     | {"schedule": "wsd", "seed": 17, "annealed": True, "eval_set": f"held-{tokenizer}", "loss": loss}
                     | {"loss_se": 0.006, "bits_per_base": loss / math.log(2) / bases, "bits_per_base_se": 0.0025}
-                    | {"accuracy": 0.01, "train_loss": loss, "flops": 6.2 * total * d, "flops_6nd": 6 * total * d}
+                    | {"accuracy": 0.01, "train_loss": loss, "flops": 6.2 * n * d, "flops_6nd": 6 * n * d}
                     | {"threads": 1, "status": "OK"}
                 )
         _write_fits(out, arm, shift)
@@ -138,7 +138,14 @@ def _step(phase: str, step: int, loss: float, lr: float, n: int) -> dict[str, ob
 def _write_fits(out: Path, arm: str, shift: float) -> None:
     alpha, beta = LAW["alpha"], LAW["beta"]
     a = beta / (alpha + beta)
-    common = {"schema": 1, "objective": 1e-4, "n": 15, "warnings": ["three budgets only"], "settings": {}}
+    settings = {"columns": {"N": "n_params_non_embedding"}}
+    common = {
+        "schema": 1,
+        "objective": 1e-4,
+        "n": 15,
+        "warnings": ["three budgets only"],
+        "settings": settings,
+    }
     estimates = {**LAW, "E": LAW["E"] + shift, "a": a, "b": 1 - a}
     intervals = {"a": [a - 0.08, a + 0.09], "b": [1 - a - 0.09, 1 - a + 0.08], "alpha": [0.3, 0.55], "E": [4.2, 5.2]}
     intervals |= {"beta": [0.31, 0.48]}

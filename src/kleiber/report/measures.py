@@ -73,11 +73,14 @@ def published(study: StudyOutput, arm: str) -> Published | None:
 
 
 def size_count(study: StudyOutput, arm: str) -> str:
-    """Return the column that the arm's fits took as N: total parameters unless they say otherwise."""
-    for law in study.laws.get(arm, {}).values():
-        column = (law.raw.get("settings") or {}).get("n_column")
-        if isinstance(column, str) and column in study.observations.columns:
-            return column
+    """Return the column that the arm's fits took as N: parameters without embeddings unless they say otherwise."""
+    columns = [
+        ((law.raw.get("settings") or {}).get("columns") or {}).get("N") for law in study.laws.get(arm, {}).values()
+    ]
+    points = study.points(arm)
+    for column in (*columns, "n_params_non_embedding"):
+        if column in points.columns and points[column].null_count() == 0:
+            return str(column)
     return "n_params"
 
 
