@@ -133,7 +133,7 @@ def draws(seed: int, stream: int, index: int, n: int) -> NDArray[np.uint64]:
 
 def uniforms(seed: int, stream: int, index: int, n: int) -> NDArray[np.float64]:
     """Return the first `n` draws as floats in [0, 1), shape (n,)."""
-    return (draws(seed, stream, index, n) >> _11) * _ULP
+    return np.asarray((draws(seed, stream, index, n) >> _11) * _ULP, np.float64)
 
 
 def permutation(seed: int, stream: int, index: int, n: int) -> NDArray[np.int64]:

@@ -23,20 +23,8 @@ app = App(
 )
 
 _VERBS = {
-    "new": ("study:new", "Write a commented study file to start from."),
-    "plan": ("study:plan", "Show what a study will run and cost, before a second is spent."),
     "run": ("study:run", "Run a whole study, in order, skipping what is done."),
-    "sweep": ("study:sweep", "Train a study's runs: all, or task I of N."),
-    "status": ("study:status", "Show what is done, running, failed and missing."),
     "report": ("study:report", "Write the report of a study, or of several side by side."),
-    "download": ("genome:download", "Fetch and verify public genomes and panels."),
-    "panel": ("genome:app", "Build and read haplotype stores."),
-    "corpus": ("corpus:app", "Describe, sample and export corpora."),
-    "tokenizer": ("tokens:app", "Train, inspect and use DNA tokenizers."),
-    "train": ("train:train", "Train one model."),
-    "evaluate": ("train:evaluate", "Score a checkpoint on held-out DNA."),
-    "model": ("train:app", "Inspect, import and export models."),
-    "fit": ("fit:fit", "Fit scaling laws to a table of observations."),
 }
 
 for _name, (_path, _help) in _VERBS.items():

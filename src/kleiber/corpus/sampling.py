@@ -107,7 +107,8 @@ class Corpus:
         if not len(sizes) or self._ends[-1] == 0:
             raise ConfigError(
                 f"No window of {config.readable:,} bases fits into the {config.split} territory "
-                f"({sum(r.end - r.start for r in self.territory):,} bases in {len(self.territory)} stretches without N)."
+                f"({sum(r.end - r.start for r in self.territory):,} bases in {len(self.territory)} stretches "
+                "without N)."
             )
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:

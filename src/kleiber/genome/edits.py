@@ -21,8 +21,10 @@ POLICIES = ("bcftools", "edits")
 def trim(position: int, ref: str, alt: str) -> tuple[int, int, str]:
     """Return the bases that an allele really replaces: (start, end, alternative), 0-based half-open.
 
-    Shared prefix first, then shared suffix, as bcftools decides what is an indel; start = end is a pure insertion.
+    Shared prefix first, then shared suffix, as bcftools decides what is an indel; start = end is a pure insertion. What
+    is inserted before the first base of a contig has no base to belong to and counts as part of a longer first base.
     """
+    first = ref[0]
     start, shared = position - 1, 0
     while shared < min(len(ref), len(alt)) and ref[shared] == alt[shared]:
         shared += 1
@@ -30,7 +32,8 @@ def trim(position: int, ref: str, alt: str) -> tuple[int, int, str]:
     tail = 0
     while tail < min(len(ref), len(alt)) and ref[len(ref) - 1 - tail] == alt[len(alt) - 1 - tail]:
         tail += 1
-    return start, start + len(ref) - tail, alt[: len(alt) - tail]
+    end, body = start + len(ref) - tail, alt[: len(alt) - tail]
+    return (start, end, body) if end else (0, 1, body + first)
 
 
 class Acceptance:

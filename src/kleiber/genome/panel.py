@@ -207,7 +207,8 @@ def _refuse_foreign(source: VcfFile, reference: Reference) -> None:
     if named and not set(named) & set(ours):
         raise DataError(
             f"{source.path} and the reference {reference.manifest['source']} have no contig in common.\n"
-            f"  The panel names {_few(name for name, _ in named.values())}; the reference {_few(c.name for c in ours.values())}.\n"
+            f"  The panel names {_few(name for name, _ in named.values())}; "
+            f"the reference {_few(c.name for c in ours.values())}.\n"
             "  Pass the FASTA that the panel was called on."
         )
     for key, (name, length) in named.items():

@@ -123,12 +123,14 @@ def open_text(path: Path) -> IO[bytes]:
             magic = handle.read(2)
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
-    return gzip.open(path, "rb") if magic == b"\x1f\x8b" else open(path, "rb")
+    opened: Any = gzip.open(path, "rb") if magic == b"\x1f\x8b" else open(path, "rb")
+    return opened
 
 
 def _sequences(fasta: Path) -> Any:
     """Yield (name, bytes as they stand) of every sequence of a FASTA file."""
-    name, parts = None, []
+    name: str | None = None
+    parts: list[bytes] = []
     try:
         with open_text(fasta) as handle:
             for number, line in enumerate(handle, 1):

@@ -1,17 +1,18 @@
 """What a DNABERT-2 is in numbers: its configuration, the ladder of sizes, exact parameter and FLOP counts. No torch.
 
 Sizes follow one rule, so that a law in N is not a law in shape: the width is about 32 times the depth, there are at
-least 4 heads, 32 wide (64 from a width of 512), the feed-forward is four times the width. The original study mixed depth and width at
-will; its five shapes are kept as presets. Counting follows the modules one by one instead of the usual 6·N·D, which
-for these models is wrong by up to 11 % (see `ModelConfig.flops`).
+least 4 heads, 32 wide (64 from a width of 512), the feed-forward is four times the width. The original study mixed
+depth and width at will; its five shapes are kept as presets. Counting follows the modules one by one instead of the
+usual 6·N·D, which for these models is wrong by up to 11 % (see `ModelConfig.flops`).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
-from kleiber.errors import ConfigError, UnknownName
+from kleiber.errors import ConfigError, DataError, UnknownName
 
 __all__ = ["PRESETS", "ModelConfig", "shape_for"]
 
@@ -57,30 +58,82 @@ class ModelConfig:
         """The parameters of the blocks: what the ladder's sizes count."""
         return self.layers * (4 * self.hidden**2 + 9 * self.hidden + 3 * self.hidden * self.intermediate)
 
-    def flops(self, rows: int, length: int, scored: int) -> dict[str, int]:
+    def flops(self, rows: int, length: int, scored: int | None = None) -> dict[str, int]:
         """Count the floating-point operations of one training step: matrix products, forward and backward.
+
+        The head, and the last block behind its keys and values, compute only the scored tokens. A product of m×k and
+        k×n is 2·m·k·n; the backward pass is two products for each of the forward's.
 
         Parameters
         ----------
         rows, length
             Rows of the batch and tokens in a row.
         scored
-            Masked tokens in the batch: the head computes only these, and so does the last block's feed-forward.
+            Masked tokens in the batch; None when everything is computed at every token.
 
         Returns
         -------
-        Operations by component (a product of m×k and k×n is 2·m·k·n); the backward pass is twice the forward.
+        Operations by component: projections, attention, feed_forward, head.
         """
         h, i, tokens = self.hidden, self.intermediate, rows * length
-        projections = 2 * tokens * 4 * h * h * self.layers
-        attention = 2 * 2 * rows * length * length * h * self.layers
-        feed_forward = 2 * 3 * h * i * (tokens * (self.layers - 1) + scored)
-        head = 2 * scored * (h * h + h * self.vocab_size)
-        parts = {"projections": projections, "attention": attention, "feed_forward": feed_forward, "head": head}
-        return {name: 3 * value for name, value in parts.items()}
+        last = tokens if scored is None else scored  # tokens that leave the last block
+        through = tokens * (self.layers - 1) + last  # tokens times blocks that they pass to the end
+        forward = {
+            "projections": 2 * h * h * (2 * tokens * self.layers + 2 * through),
+            "attention": 2 * 2 * h * length * through,
+            "feed_forward": 2 * 3 * h * i * through,
+            "head": 2 * h * (h + self.vocab_size) * last,
+        }
+        return {name: 3 * value for name, value in forward.items()}
+
+    def to_hub(self) -> dict[str, Any]:
+        """Return DNABERT-2's ``config.json`` for this shape, without the keys that only transformers needs."""
+        return {
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.intermediate,
+            "hidden_dropout_prob": self.dropout,
+            "attention_probs_dropout_prob": 0.0,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-12,
+            "initializer_range": 0.02,
+            "type_vocab_size": 2,
+            "pad_token_id": 3,
+        }
+
+    @classmethod
+    def from_hub(cls, config: dict[str, Any], where: str = "config.json") -> ModelConfig:
+        """Read DNABERT-2's ``config.json``.
+
+        Raises
+        ------
+        DataError
+            When a key is missing, or asks for something that this network does not do.
+        """
+        fixed = {
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-12,
+            "attention_probs_dropout_prob": 0.0,
+            "type_vocab_size": 2,
+        }
+        for key, value in fixed.items():
+            if config.get(key, value) != value:
+                raise DataError(f"{where}: {key} is {config[key]!r}; a DNABERT-2 has {value!r}.")
+        try:
+            return cls(
+                config["vocab_size"],
+                config["hidden_size"],
+                config["num_hidden_layers"],
+                config["num_attention_heads"],
+                config["intermediate_size"],
+                config.get("hidden_dropout_prob", 0.1),
+            )
+        except KeyError as error:
+            raise DataError(f"{where} has no {error}: it is no configuration of a DNABERT-2.") from None
 
 
-# name: (layers, hidden, heads); feed-forward = 4 x hidden wherever the study had it
 PRESETS: dict[str, tuple[int, int, int, int]] = {
     "15M": (3, 512, 8, 2048),
     "28M": (6, 512, 8, 2048),
@@ -116,9 +169,9 @@ def shape_for(size: str, vocab_size: int, dropout: float = 0.0) -> ModelConfig:
 
 
 def _ladder(vocab_size: int) -> list[ModelConfig]:
-    """Return every shape of the rule, from 2 layers of width 32 to 64 of width 4,096."""
+    """Return every shape of the rule, from 2 layers of width 16 to 64 of width 4,096."""
     shapes = []
-    for hidden in (*range(32, 512, 8), *range(512, 4097, 64)):
+    for hidden in (*range(16, 512, 8), *range(512, 4097, 64)):
         heads = max(4, hidden // 32) if hidden < 512 else hidden // 64
         if hidden % heads == 0:
             shapes.append(ModelConfig(vocab_size, hidden, max(2, round(hidden / 32)), heads, 4 * hidden))

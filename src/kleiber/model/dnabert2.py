@@ -11,6 +11,7 @@ Shapes: B rows, S tokens in a row, K masked tokens in a row, H width, V vocabula
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,10 @@ from torch import Tensor, nn
 
 from kleiber.model.config import ModelConfig
 
-__all__ = ["DNABERT2", "alibi_slopes"]
+__all__ = ["BACKENDS", "DNABERT2", "alibi_slopes"]
+
+BACKENDS = ("matmul", "sdpa", "flex")
+"""How attention is computed; `kleiber.train.machine` measures which is fastest."""
 
 
 def alibi_slopes(heads: int) -> list[float]:
@@ -32,6 +36,60 @@ def alibi_slopes(heads: int) -> list[float]:
     return slopes + finer[: heads - below]
 
 
+def alibi(slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Tensor:
+    """Return what is added to the attention scores: -slope·|i - j|, and the least number where j is padding.
+
+    Parameters
+    ----------
+    x
+        (B, S, H); gives the length, device and type.
+    mask
+        (B, S), 0 where there is padding.
+    rows
+        (B, K) tokens that attend; all when None.
+
+    Returns
+    -------
+    (B, h, K, S), or (1, h, S, S) when all attend and nothing is padding.
+    """
+    at = torch.arange(x.shape[1], device=x.device)
+    queries = at[None] if rows is None else rows
+    distance = (queries[:, :, None] - at).abs().to(x.dtype)
+    bias = distance[:, None] * -torch.tensor(slopes, device=x.device, dtype=x.dtype)[:, None, None]
+    return bias if mask is None else bias.masked_fill(mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, backend: str) -> Tensor:
+    """Return softmax(q·k / √d + bias)·v; q is (B, h, K, d), k and v are (B, h, S, d)."""
+    B, h, K, d = q.shape
+    if backend == "sdpa":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype).expand(B, h, K, -1))
+    if backend == "flex":
+        return _flex(q, k, v, bias)
+    q, k, v = (t.reshape(B * h, -1, d) for t in (q, k, v))
+    bias = bias.expand(B, h, K, -1).reshape(B * h, K, -1)
+    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=d**-0.5)
+    return torch.bmm(torch.softmax(scores, -1), v).view(B, h, K, d)
+
+
+def _flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attend by FlexAttention, which never writes the scores down; for long rows on a GPU."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    several = bias.shape[0] > 1
+
+    def add_bias(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return score + bias[b if several else 0, h, i, j]
+
+    compiled: Any = torch.compile(flex_attention, dynamic=False) if q.is_cuda else flex_attention
+    return compiled(q, k, v, score_mod=add_bias)
+
+
+def pick(x: Tensor, rows: Tensor) -> Tensor:
+    """Return the tokens `rows` (B, K) of x (B, S, H), shape (B, K, H)."""
+    return x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
 class Embeddings(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -40,15 +98,16 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.word_embeddings(ids) + self.token_type_embeddings.weight[0]
-        return self.dropout(self.LayerNorm(x))
+    def forward(self, ids: Tensor, types: Tensor | None = None) -> Tensor:
+        kind = self.token_type_embeddings.weight[0] if types is None else self.token_type_embeddings(types)
+        return self.dropout(self.LayerNorm(self.word_embeddings(ids) + kind))
 
 
 class SelfAttention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.heads = config.heads
+        self.backend = "matmul"
         self.Wqkv = nn.Linear(config.hidden, 3 * config.hidden)
 
     def forward(self, x: Tensor, bias: Tensor, rows: Tensor | None) -> Tensor:
@@ -59,12 +118,9 @@ class SelfAttention(nn.Module):
             q, k, v = self.Wqkv(x).view(B, S, 3, self.heads, d).permute(2, 0, 3, 1, 4)
         else:
             weight, offset = self.Wqkv.weight, self.Wqkv.bias
-            queries = x.gather(1, rows.unsqueeze(-1).expand(-1, -1, H))
-            q = F.linear(queries, weight[:H], offset[:H]).view(B, -1, self.heads, d).transpose(1, 2)
+            q = F.linear(pick(x, rows), weight[:H], offset[:H]).view(B, -1, self.heads, d).transpose(1, 2)
             k, v = F.linear(x, weight[H:], offset[H:]).view(B, S, 2, self.heads, d).permute(2, 0, 3, 1, 4)
-        scores = torch.matmul(q, k.transpose(-1, -2)).mul_(d**-0.5).add_(bias)
-        mixed = torch.matmul(torch.softmax(scores, -1), v)
-        return mixed.transpose(1, 2).reshape(B, -1, H)
+        return attend(q, k, v, bias, self.backend).transpose(1, 2).reshape(B, -1, H)
 
 
 class AttentionOutput(nn.Module):
@@ -85,8 +141,7 @@ class Attention(nn.Module):
         self.output = AttentionOutput(config)
 
     def forward(self, x: Tensor, bias: Tensor, rows: Tensor | None) -> Tensor:
-        mixed = self.self(x, bias, rows)
-        return self.output(mixed, x if rows is None else x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1])))
+        return self.output(self.self(x, bias, rows), x if rows is None else pick(x, rows))
 
 
 class GatedMLP(nn.Module):
@@ -120,21 +175,13 @@ class Encoder(nn.Module):
         self.layer = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.slopes = alibi_slopes(config.heads)  # no buffer: transformers 5 hands non-persistent ones back unset
 
-    def forward(self, x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Tensor:
-        bias = self.bias(x)
-        if mask is not None:
-            bias = bias + (1.0 - mask[:, None, None, :].to(x.dtype)) * torch.finfo(x.dtype).min
+    def forward(self, x: Tensor, mask: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
+        """Return the last block's output at the tokens `rows` (B, K), at all when None."""
+        bias = alibi(self.slopes, x, mask, None)
+        last = bias if rows is None else alibi(self.slopes, x, mask, rows)
         for block in self.layer[:-1]:
             x = block(x, bias)
-        if rows is not None and mask is None:
-            bias = bias[:, rows].transpose(0, 1)  # (B, h, K, S)
-        return self.layer[-1](x, bias, rows)
-
-    def bias(self, x: Tensor) -> Tensor:
-        """Return ALiBi's bias, -slope·|i - j|, shape (h, S, S)."""
-        at = torch.arange(x.shape[1], device=x.device)
-        distance = (at[:, None] - at[None, :]).abs().to(x.dtype)
-        return -torch.tensor(self.slopes, device=x.device, dtype=x.dtype)[:, None, None] * distance
+        return self.layer[-1](x, last, rows)
 
 
 class Bert(nn.Module):
@@ -155,7 +202,7 @@ class Transform(nn.Module):
 
 
 class Predictions(nn.Module):
-    def __init__(self, config: ModelConfig, embedding: nn.Parameter):
+    def __init__(self, config: ModelConfig, embedding: Any):
         super().__init__()
         self.transform = Transform(config)
         self.decoder = nn.Linear(config.hidden, config.vocab_size)
@@ -166,7 +213,7 @@ class Predictions(nn.Module):
 
 
 class Head(nn.Module):
-    def __init__(self, config: ModelConfig, embedding: nn.Parameter):
+    def __init__(self, config: ModelConfig, embedding: Any):
         super().__init__()
         self.predictions = Predictions(config, embedding)
 
@@ -196,10 +243,13 @@ class DNABERT2(nn.Module):
         -------
         (B, S, V), or (B, K, V).
         """
-        x = self.bert.encoder(self.bert.embeddings(ids), mask, rows if mask is None else None)
-        if rows is not None and mask is not None:
-            x = x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-        return self.cls.predictions(x)
+        return self.cls.predictions(self.bert.encoder(self.bert.embeddings(ids), mask, rows))
+
+    def use_attention(self, backend: str) -> None:
+        """Compute attention in one of the ways of `BACKENDS` from now on."""
+        for module in self.modules():
+            if isinstance(module, SelfAttention):
+                module.backend = backend
 
     def initialise(self, seed: int) -> None:
         """Draw the weights: N(0, 0.02) for matrices and embeddings, biases 0, layer norms 1 and 0."""

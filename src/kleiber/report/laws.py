@@ -97,7 +97,7 @@ def _optimum(study: StudyOutput, arm: str, which: str, title: str) -> Figure | N
         _optimum_caption(drawn, letter, original is not None, float(flops[0]), float(flops[-1])),
         f"Optimal {letter} of {arm} against compute by {len(drawn)} methods, beside the original study's line.",
         rows,
-        _optimum_layers(title, _method_colour(rows)),
+        _optimum_layers(title, _method_colour(rows), {row["kind"] for row in rows}),
     )
 
 
@@ -115,7 +115,8 @@ def _fan(law: Law, line: PowerLaw, which: str, flops: np.ndarray) -> list[dict[s
     return rows
 
 
-def _optimum_layers(title: str, colour: alt.Color) -> list[alt.Chart]:
+def _optimum_layers(title: str, colour: alt.Color, kinds: set[str]) -> list[alt.Chart]:
+    """Return the layers that have something to draw: an empty one leaves a legend of no size, which Vega cannot lay."""
     x = log_axis(alt.X, "flops", "C, training compute (FLOPs)")
     y = log_axis(alt.Y, "value", title)
     base = {"x": x, "y": y, "color": colour}
@@ -124,14 +125,15 @@ def _optimum_layers(title: str, colour: alt.Color) -> list[alt.Chart]:
     fan = layer("line").transform_filter("isValid(datum.low)").mark_area(opacity=0.15, line=False)
     bars = layer("optimum").transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5)
     runs = layer("run").mark_point(size=22, color="#8a8f98", opacity=0.55)
-    return [
-        fan.encode(**ends),
-        runs.encode(x=x, y=y, tooltip=tooltip("size:N", "flops:Q", "value:Q")),
-        layer("line").mark_line().encode(**base, tooltip=tip),
-        layer("published").mark_line(strokeDash=[6, 4]).encode(**base, tooltip=tip),
-        bars.encode(**ends),
-        layer("optimum").mark_point(size=70, stroke="white", strokeWidth=0.6).encode(**base, tooltip=tip),
+    layers = [
+        ("line", fan.encode(**ends)),
+        ("run", runs.encode(x=x, y=y, tooltip=tooltip("size:N", "flops:Q", "value:Q"))),
+        ("line", layer("line").mark_line().encode(**base, tooltip=tip)),
+        ("published", layer("published").mark_line(strokeDash=[6, 4]).encode(**base, tooltip=tip)),
+        ("optimum", bars.encode(**ends)),
+        ("optimum", layer("optimum").mark_point(size=70, stroke="white", strokeWidth=0.6).encode(**base, tooltip=tip)),
     ]
+    return [drawn for kind, drawn in layers if kind in kinds]
 
 
 def _optimum_caption(drawn: list[str], letter: str, has_published: bool, low: float, high: float) -> str:

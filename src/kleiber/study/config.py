@@ -270,7 +270,11 @@ def _check_values(study: Study, name: str) -> None:
     ladder = study.ladder
     if not ladder.sizes or len(set(ladder.sizes)) < len(ladder.sizes):
         refuse("[ladder] sizes", f"must name each size once, not {list(ladder.sizes)}.")
-    if not ladder.tokens or any(d < 1 for d in ladder.tokens) or list(ladder.tokens) != sorted(set(ladder.tokens)):
+    if (
+        not ladder.tokens
+        or any(not 1 <= d < 1e18 for d in ladder.tokens)
+        or list(ladder.tokens) != sorted(set(ladder.tokens))
+    ):
         refuse("[ladder] tokens", f"must be increasing numbers of tokens, not {list(ladder.tokens)}.")
     if not ladder.unique or any(not 0 < u <= 1 for u in ladder.unique):
         refuse("[ladder] unique", f"must be fractions above 0 and up to 1, not {list(ladder.unique)}.")

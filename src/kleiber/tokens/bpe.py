@@ -182,7 +182,7 @@ def _fill(codes, trie, shorter, lengths, split, keys, values, ids, counts, used)
     for r in range(codes.shape[0]):
         row = codes[r]
         dead[:] = False
-        start, n, stop = 0, 0, False  # start and bottom: where the current word of A, C, G and T begins
+        start, n = 0, 0  # start and bottom: where the current word of A, C, G and T begins
         while start < length and n < room + LOOK_AHEAD:
             if row[start] > 3:
                 stack[n] = 0

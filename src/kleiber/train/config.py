@@ -46,6 +46,8 @@ class TrainConfig:
         0 by default: at these budgets models are short of capacity and data, not over-fitted.
     precision
         ``"fp32"`` or ``"bf16"`` (autocast).
+    eval_rate
+        Share of a held-out row's tokens in one mask set, all of them [MASK]; the same for every model, however trained.
     eval_masks
         Disjoint mask sets under which each held-out row is scored.
     eval_rows
@@ -68,6 +70,7 @@ class TrainConfig:
     clip: float = 1.0
     dropout: float = 0.0
     precision: str = "bf16"
+    eval_rate: float = 0.15
     eval_masks: int = 3
     eval_rows: int = 2000
 
@@ -91,7 +94,8 @@ class TrainConfig:
         check("clip", self.clip > 0, "above 0")
         check("dropout", 0 <= self.dropout < 1, "from 0 to below 1")
         check("precision", self.precision in ("fp32", "bf16"), '"fp32" or "bf16"')
-        check("eval_masks", 1 <= self.eval_masks <= int(1 / self.mask_rate), "at least 1 and at most 1 / mask_rate")
+        check("eval_rate", 0 < self.eval_rate <= 0.5, "above 0 and at most 0.5")
+        check("eval_masks", 1 <= self.eval_masks <= int(1 / self.eval_rate), "at least 1 and at most 1 / eval_rate")
         check("eval_rows", self.eval_rows >= 2, "at least 2 rows")
 
     @property
@@ -103,6 +107,11 @@ class TrainConfig:
     def n_masked(self) -> int:
         """Predicted tokens in a row."""
         return max(1, round(self.mask_rate * self.row_tokens))
+
+    @property
+    def n_scored(self) -> int:
+        """Tokens scored in a held-out row under one mask set."""
+        return max(1, round(self.eval_rate * self.row_tokens))
 
     def peak_lr(self, model: ModelConfig) -> float:
         """Return the peak learning rate of one size."""

@@ -78,8 +78,8 @@ class Evaluation:
         ids = np.full((rows, train.length), SEP, np.int64)
         ids[:, 0] = CLS
         ids[:, 1:-1] = tokens
-        positions = np.empty((train.eval_masks, rows, train.n_masked), np.int64)
-        order = np.empty(train.eval_masks * train.n_masked, np.int64)
+        positions = np.empty((train.eval_masks, rows, train.n_scored), np.int64)
+        order = np.empty(train.eval_masks * train.n_scored, np.int64)
         for r in range(rows):
             draw_positions(np.uint64(seed), EVAL, np.uint64(r), train.row_tokens, order)
             positions[:, r] = order.reshape(train.eval_masks, -1) + 1

@@ -123,8 +123,9 @@ class _Training:
             length = trunk["metrics"]
         found = load_state(self.folder / "cooldown.safetensors")
         in_cooldown = found is not None and found[1]["done"] == len(self.rows)
-        if in_cooldown:
-            length = self._load("cooldown")["metrics"]
+        if found and in_cooldown:
+            length = found[1]["metrics"]
+            self._load("cooldown")
         metrics.touch()
         os.truncate(metrics, length)
         return in_cooldown

@@ -1,0 +1,104 @@
+"""From finished runs to a table, baselines, laws, figures and the report. Everything here can be made again from runs.
+
+The table holds only what is reproducible to the byte; wall times stay with the runs that took them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kleiber.scaling.fit import FitResult, fit
+from kleiber.scaling.frontier import LossCurve, envelope, gradient_rule, isoflop
+from kleiber.scaling.observations import Observations
+from kleiber.storage import write_atomic
+from kleiber.study import stages, training
+from kleiber.study.config import Study
+from kleiber.study.plan import checklist
+from kleiber.train.config import Run
+
+__all__ = ["analyse", "observations", "write_up"]
+
+
+def analyse(study: Study, out: Path) -> None:
+    """Write ``observations.csv`` and ``.parquet``, ``baselines.json``, ``checklist.json`` and ``fits/``."""
+    runs = [training.run_of(study, out, unit) for unit in study.units()]
+    table = observations(out, runs)
+    write_atomic(out / "observations.csv", table.write_csv())
+    _write_parquet(table, out / "observations.parquet")
+    _write_json(out / "baselines.json", _baselines(study, out))
+    _write_json(out / "checklist.json", checklist(study))
+    for arm in study.arms:
+        for result in _laws(
+            study, out, table.filter(pl.col("arm") == arm), [r for r in runs if r.labels["arm"] == arm]
+        ):
+            _write_json(out / "fits" / f"{arm}.{result.method}.json", result.to_dict())
+
+
+def observations(out: Path, runs: list[Run]) -> pl.DataFrame:
+    """Return one row an annealed model, in the order of the study."""
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        rows += json.loads((training.run_folder(out, run) / "rows.json").read_bytes())["rows"]
+    return pl.DataFrame(rows, infer_schema_length=None).with_columns(
+        epochs=pl.col("n_bases") / pl.col("n_unique_bases")
+    )
+
+
+def write_up(out: Path) -> None:
+    """Draw the figures and write ``report.html`` from what is in the folder."""
+    from kleiber.report.figures import write_figures
+    from kleiber.report.page import write_report
+
+    write_figures(out)
+    write_report(out)
+
+
+def _baselines(study: Study, out: Path) -> dict[str, Any]:
+    from kleiber.train.baselines import baselines
+    from kleiber.train.evaluate import Evaluation
+
+    found = {}
+    for name, arm in study.arms.items():
+        tokenizer = stages.tokenizer_of(study, out, arm.tokenizer)
+        heldout = stages.heldout_corpus(study, out, arm.tokenizer)
+        evaluation = Evaluation.of(heldout, tokenizer, study.train, study.study.seed)
+        found[name] = baselines(stages.corpus_of(study, out, name), heldout, tokenizer, study.train, evaluation)
+    return found
+
+
+def _laws(study: Study, out: Path, table: pl.DataFrame, runs: list[Run]) -> list[FitResult]:
+    points = Observations.of(table)
+    curves = [_curve(out, run) for run in runs if run.labels["unique"] == max(study.ladder.unique)]
+    return [
+        fit(points, bootstrap=study.fit.bootstrap, seed=study.study.seed),
+        isoflop(points),
+        envelope(curves),
+        gradient_rule(curves),
+    ]
+
+
+def _curve(out: Path, run: Run) -> LossCurve:
+    """Return the training loss along a run's trunk and last cooldown."""
+    lines = (json.loads(line) for line in (training.run_folder(out, run) / "metrics.jsonl").read_bytes().splitlines())
+    keep = [line for line in lines if line["phase"] in ("trunk", f"cooldown-{run.tokens[-1]}")]
+    columns = {key: np.array([line[key] for line in keep], float) for key in ("step", "n_tokens", "flops", "loss")}
+    return LossCurve(
+        float(run.model.n_params_non_embedding), columns["step"], columns["n_tokens"], columns["flops"], columns["loss"]
+    )
+
+
+def _write_parquet(table: pl.DataFrame, path: Path) -> None:
+    from io import BytesIO
+
+    buffer = BytesIO()
+    table.write_parquet(buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")

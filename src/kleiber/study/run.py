@@ -1,0 +1,102 @@
+"""The stages of a study in order: from files to a report, skipping whatever is done.
+
+A study's output folder holds everything that is known about it; this module keeps no other state. The finished study
+has a ``manifest.json``; a second call sees it and returns.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kleiber import __version__
+from kleiber.errors import KleiberError, StateError
+from kleiber.storage import locked, read_manifest, write_atomic, write_manifest
+from kleiber.study import analysis, stages, training
+from kleiber.study.config import Study, load_study
+from kleiber.study.progress import Narrator
+
+__all__ = ["run_study"]
+
+
+def run_study(path: Path, out: Path) -> Path:
+    """Run a whole study and return the path of its report.
+
+    Parameters
+    ----------
+    path
+        The study file.
+    out
+        Its output folder; made, resumed, or left as it is when the study is finished.
+
+    Raises
+    ------
+    ConfigError, DataError
+        When the study or its inputs cannot be used; nothing is written before both have been read.
+    StateError
+        When `out` belongs to a different study, or another process is writing there.
+    """
+    study = load_study(path)
+    stages.genome_files(study)
+    _refuse_other_study(path, out)
+    report = out / "report.html"
+    if _is_finished(study, out):
+        return report
+    say = Narrator()
+    with locked(out):
+        _begin(study, path, out, say)
+        for spec in study.tokenizers():
+            with say.stage(f"tokenizer {stages.tokenizer_label(spec)}"):
+                stages.tokenizer_of(study, out, spec)
+        with say.stage("corpora"):
+            stages.corpora(study, out)
+        training.train_all(study, out, say)
+        with say.stage("observations and laws"):
+            analysis.analyse(study, out)
+        with say.stage("figures and report"):
+            analysis.write_up(out)
+        write_manifest(out, _manifest(study, out))
+    return report
+
+
+def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:
+    """Build the genome and lay down the study; inputs that cannot be read leave no folder behind."""
+    is_new = not (out / "study.toml").exists()
+    try:
+        with say.stage("genome"):
+            stages.genome(study, out)
+    except KleiberError:
+        if is_new:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    write_atomic(out / "study.toml", path.read_bytes())
+
+
+def _refuse_other_study(path: Path, out: Path) -> None:
+    old = out / "study.toml"
+    if not old.exists() or old.read_bytes() == path.read_bytes():
+        return
+    was, now = old.read_text(encoding="utf-8").splitlines(), path.read_text(encoding="utf-8").splitlines()
+    diff = "\n".join(f"  {line}" for line in difflib.unified_diff(was, now, str(old), str(path), lineterm="", n=0))
+    raise StateError(
+        f"{out} holds the results of a different study:\n{diff}\n"
+        "  Run the changed study with another --out, or undo the change."
+    )
+
+
+def _manifest(study: Study, out: Path) -> dict[str, Any]:
+    return {
+        "study": study.study.name,
+        "kleiber": __version__,
+        "inputs": (read_manifest(out / "genome") or {})["inputs"],
+    }
+
+
+def _is_finished(study: Study, out: Path) -> bool:
+    """Say whether the study is complete; inputs that have changed since are refused, not silently reused."""
+    if read_manifest(out) is None:
+        return False
+    stages.refuse_changed_inputs(out)
+    return (out / "report.html").exists()

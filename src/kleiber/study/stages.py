@@ -1,0 +1,185 @@
+"""The stages before training: genome, tokenizers, corpora, held-out rows. Each is idempotent and lands atomically.
+
+Every function takes the study and its output folder and returns the finished thing, making it only when it is not
+there yet; a worker process calls the same functions and finds everything made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kleiber.corpus.sampling import Corpus, CorpusConfig, open_corpus
+from kleiber.errors import ConfigError, StateError
+from kleiber.genome.panel import Panel
+from kleiber.genome.reference import Reference
+from kleiber.storage import fingerprint, is_unchanged, read_manifest, staged_folder, write_atomic, write_manifest
+from kleiber.study.config import EMBEDDED, Study
+from kleiber.tokens.tokenizer import Tokenizer, load
+
+__all__ = [
+    "bases_per_token",
+    "corpora",
+    "corpus_of",
+    "genome",
+    "genome_files",
+    "heldout_corpus",
+    "refuse_changed_inputs",
+    "tokenizer_label",
+    "tokenizer_of",
+]
+
+TOKENIZER_WINDOW = 700  # bases; whole chromosomes make BPE training quadratic
+TOKENIZER_BASES = 200_000_000  # more windows than this do not change the first thousands of merges
+
+
+def genome_files(study: Study) -> tuple[Path, tuple[Path, ...]]:
+    """Return the FASTA and the panel files of a study, all of them present.
+
+    Raises
+    ------
+    ConfigError
+        When one is missing; names the key that asked for it.
+    """
+    folder = Path(str(files("kleiber") / "data" / "embedded"))
+    embedded = {"reference": folder / "chr20_1-4Mb.GRCh37.fa.gz", "panel": folder / "EUR300.chr20_1-4Mb.vcf.gz"}
+
+    def locate(key: str, name: str) -> Path:
+        path = embedded[key] if name == EMBEDDED else Path(name)
+        if not path.is_file():
+            raise ConfigError(f"There is no file {path}, which [genome] {key} of the study names.")
+        return path
+
+    panel = tuple(locate("panel", name) for name in study.genome.panel)
+    return locate("reference", study.genome.reference), panel
+
+
+def genome(study: Study, out: Path) -> tuple[Reference, Panel | None]:
+    """Build the reference and the panel store, or open them.
+
+    Raises
+    ------
+    StateError
+        When an input file has changed since the store was built.
+    """
+    folder = out / "genome"
+    if read_manifest(folder) is None:
+        fasta, panel_files = genome_files(study)
+        inputs = {str(path): fingerprint(path) for path in (fasta, *panel_files)}
+        reference = Reference.build(fasta, folder / "reference")
+        if panel_files:
+            rules = study.genome
+            Panel.build(reference, list(panel_files), folder / "panel", policy=rules.policy, min_af=rules.min_af)
+        write_manifest(folder, {"inputs": inputs})
+    refuse_changed_inputs(out)
+    reference = Reference.open(folder / "reference")
+    return reference, Panel.open(folder / "panel", reference) if study.genome.panel else None
+
+
+def refuse_changed_inputs(out: Path) -> None:
+    """Raise `StateError` when a FASTA or panel file is no longer the one that the genome was built from."""
+    manifest = read_manifest(out / "genome")
+    for path, recorded in (manifest or {"inputs": {}})["inputs"].items():
+        if Path(path).exists() and not is_unchanged(path, recorded):
+            raise StateError(
+                f"{path} has changed since {out / 'genome'} was built from it.\n"
+                "  Put the old file back, or run the study with another --out."
+            )
+
+
+def tokenizer_label(spec: str) -> str:
+    """Return the folder name of a tokenizer: the specification itself, or the name of its file without the ending."""
+    return re.sub(r"[^\w+-]", "_", Path(spec).stem if spec.endswith(".json") else spec)
+
+
+def tokenizer_of(study: Study, out: Path, spec: str) -> Tokenizer:
+    """Train a tokenizer on the training territory of the reference, or load it."""
+    from kleiber.tokens.train import train_tokenizer
+
+    folder = out / "tokenizer" / tokenizer_label(spec)
+    if read_manifest(folder) is None:
+        reference, _ = genome(study, out)
+        territory = open_corpus(reference, None, _config(study, "reference", window=TOKENIZER_WINDOW), study.study.seed)
+        with staged_folder(folder) as partial:
+            tokenizer = load(spec) if spec.endswith(".json") else train_tokenizer(spec, _tiles(territory))
+            tokenizer.save(partial / "tokenizer.json")
+            write_manifest(
+                partial,
+                {
+                    "spec": spec,
+                    "vocab_size": tokenizer.vocab_size,
+                    "bases_per_token": _bases_per_token(tokenizer, territory),
+                    "fingerprint": tokenizer.fingerprint,
+                },
+            )
+    return load(str(folder / "tokenizer.json"))
+
+
+def bases_per_token(out: Path, spec: str) -> float:
+    """Return the mean number of bases in a token, as measured on the training territory."""
+    manifest = read_manifest(out / "tokenizer" / tokenizer_label(spec))
+    assert manifest is not None
+    return float(manifest["bases_per_token"])
+
+
+def corpus_of(study: Study, out: Path, arm: str, unique: float = 1.0) -> Corpus:
+    """Open what one arm reads: windows of the training territory, by its strategy."""
+    reference, panel = genome(study, out)
+    entry = study.arms[arm]
+    window, reach = _row_bases(study, out, entry.tokenizer)
+    config = _config(
+        study,
+        entry.sampling,
+        window=window,
+        reach=reach,
+        unique=unique,
+        reverse_complement=entry.reverse_complement,
+    )
+    return open_corpus(reference, panel if entry.sampling != "reference" else None, config, study.study.seed)
+
+
+def heldout_corpus(study: Study, out: Path, spec: str) -> Corpus:
+    """Open the held-out DNA of the reference, which every arm of one tokenizer is scored on."""
+    reference, _ = genome(study, out)
+    window, reach = _row_bases(study, out, spec)
+    return open_corpus(
+        reference, None, _config(study, "reference", window=window, reach=reach, split="heldout"), study.study.seed
+    )
+
+
+def corpora(study: Study, out: Path) -> dict[str, dict[str, Any]]:
+    """Describe the corpus of every arm in ``corpora.json``."""
+    path = out / "corpora.json"
+    if not path.exists():
+        described = {arm: corpus_of(study, out, arm).describe() for arm in study.arms}
+        write_atomic(path, json.dumps(described, indent=1) + "\n")
+    return json.loads(path.read_bytes())
+
+
+def _config(study: Study, strategy: str, **options: Any) -> CorpusConfig:
+    return CorpusConfig(strategy=strategy, holdout=study.genome.holdout, **options)
+
+
+def _row_bases(study: Study, out: Path, spec: str) -> tuple[int, int]:
+    """Return the bases that a training row reads: on average, and at most (every token the longest one)."""
+    n_tokens = study.train.length - 2  # without [CLS] and [SEP]
+    tokenizer = tokenizer_of(study, out, spec)
+    return round(n_tokens * bases_per_token(out, spec)), n_tokens * tokenizer.max_token_length
+
+
+def _tiles(territory: Corpus) -> np.ndarray:
+    """Return windows that tile the territory, each base once; spread evenly where it is larger than needed."""
+    stride = TOKENIZER_WINDOW * max(1, -(-len(territory.tiles(TOKENIZER_WINDOW)) * TOKENIZER_WINDOW // TOKENIZER_BASES))
+    return territory.tile_rows(territory.tiles(stride), TOKENIZER_WINDOW)
+
+
+def _bases_per_token(tokenizer: Tokenizer, territory: Corpus) -> float:
+    """Measure the mean number of bases in a token on up to 3,000 windows of the training territory."""
+    windows = _tiles(territory)[:3000]
+    ids, _ = tokenizer.encode_batch(windows)
+    return windows.size / len(ids)

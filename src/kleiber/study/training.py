@@ -1,0 +1,130 @@
+"""Train every run of a study on this machine.
+
+What decides bytes and speed alike (threads per run, precision) is fixed once in ``machine.json``, so that a resumed or
+distributed study computes the same bytes throughout. One thread a run and as many runs as cores: a small model gains
+little from a second thread, and a study has many runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kleiber.errors import StateError
+from kleiber.model.config import shape_for
+from kleiber.storage import digest, read_manifest, write_atomic
+from kleiber.study import stages
+from kleiber.study.config import Study, Unit
+from kleiber.study.engine import Job, Outcome, run_jobs
+from kleiber.study.progress import Narrator
+from kleiber.train.config import Run
+
+__all__ = ["machine", "run_folder", "run_of", "train_all", "train_unit"]
+
+OVERHEAD = 2e9  # operations: what a step of a tiny model costs beside its arithmetic, to tell long jobs from short
+
+
+def machine(study: Study, out: Path) -> dict[str, Any]:
+    """Return the choices in ``machine.json``, making them the first time."""
+    path = out / "machine.json"
+    if not path.exists():
+        choices = {
+            "threads": 1,
+            "workers": len(os.sched_getaffinity(0)),
+            "precision": study.train.precision,
+            "attention": "matmul",
+            "cpu": platform.processor() or platform.machine(),
+        }
+        write_atomic(path, json.dumps(choices, indent=1) + "\n")
+    return json.loads(path.read_bytes())
+
+
+def run_of(study: Study, out: Path, unit: Unit) -> Run:
+    """Return what one unit trains; its name ends in the first six digits of the hash of all that decides it."""
+    arm = study.arms[unit.arm]
+    tokenizer = stages.tokenizer_of(study, out, arm.tokenizer)
+    corpus = stages.corpus_of(study, out, unit.arm, unit.unique)
+    heldout = stages.heldout_corpus(study, out, arm.tokenizer)
+    label = stages.tokenizer_label(arm.tokenizer)
+    model = shape_for(unit.size, tokenizer.vocab_size, study.train.dropout)
+    tokens = tuple(round(d) for d in study.ladder.tokens)
+    decides = [asdict(model), asdict(study.train), tokens, unit.seed, corpus.fingerprint, tokenizer.fingerprint]
+    config_hash = digest(decides)
+    labels: dict[str, str | int | float] = {
+        "config_hash": config_hash[:16],
+        "arm": unit.arm,
+        "corpus": arm.sampling,
+        "tokenizer": label,
+        "bases_per_token": stages.bases_per_token(out, arm.tokenizer),
+        "size": unit.size,
+        "unique": unit.unique,
+        "n_unique_bases": corpus.describe()["n_unique_bases"],
+        "eval_set": digest([heldout.fingerprint, tokenizer.fingerprint, study.train.eval_rows])[:12],
+    }
+    name = f"{arm.sampling}.{label}.{unit.size}.{config_hash[:6]}"
+    return Run(name, model, study.train, tokens, unit.seed, labels)
+
+
+def run_folder(out: Path, run: Run) -> Path:
+    """Return where a run lives."""
+    return out / "runs" / run.name
+
+
+def train_unit(study: Study, out: Path, unit: Unit, threads: int, progress: Callable[[float], None]) -> None:
+    """Train one unit in this process, or return at once when it is done."""
+    run = run_of(study, out, unit)
+    folder = run_folder(out, run)
+    if read_manifest(folder) is not None:
+        return
+    from kleiber.train.evaluate import Evaluation
+    from kleiber.train.loop import train
+
+    spec = study.arms[unit.arm].tokenizer
+    tokenizer = stages.tokenizer_of(study, out, spec)
+    heldout = stages.heldout_corpus(study, out, spec)
+    evaluation = Evaluation.of(heldout, tokenizer, study.train, study.study.seed)
+    corpus = stages.corpus_of(study, out, unit.arm, unit.unique)
+    train(run, corpus, tokenizer, evaluation, folder, threads, progress)
+
+
+def train_all(study: Study, out: Path, say: Narrator) -> None:
+    """Train whatever is not trained yet.
+
+    Raises
+    ------
+    KleiberError
+        When runs failed; the others are complete.
+    """
+    choices = machine(study, out)
+    runs = [(unit, run_of(study, out, unit)) for unit in study.units()]
+    threads = choices["threads"]
+    todo = [_job(study, out, *one, threads) for one in runs if read_manifest(run_folder(out, one[1])) is None]
+    if not todo:
+        return
+    failed: list[Outcome] = []
+
+    def ended(outcome: Outcome) -> None:
+        say.line(f"  {outcome.name:<40} {'failed' if outcome.error else 'done'}")
+        if outcome.error:
+            failed.append(outcome)
+
+    workers = min(choices["workers"], len(todo))
+    with say.bar(f"training {len(todo)} runs") as told:
+        run_jobs(todo, workers, threads, told, ended)
+    if failed:
+        problems = "\n".join(f"{outcome.name}: {outcome.error}" for outcome in failed)
+        raise StateError(
+            f"{len(failed)} of {len(todo)} runs failed:\n{problems}\n"
+            "  The others are complete; the same command tries these again."
+        )
+
+
+def _job(study: Study, out: Path, unit: Unit, run: Run, threads: int) -> Job:
+    train = run.train
+    flops = sum(run.model.flops(train.batch, train.length, train.batch * train.n_masked).values())
+    return Job(run.name, train_unit, (study, out, unit, threads), run.n_steps * (flops + OVERHEAD))
