@@ -73,7 +73,7 @@ def anchored(bases: list[tuple[str, int]], start: int, length: int) -> str | Non
 def has_edit(
     reference: str, records: list[tuple[int, str, str]], start: int, length: int, policy: str = "bcftools"
 ) -> bool:
-    """Say whether a window holds an edit, by taking each edit away or marking it and looking whether the window sees it.
+    """Say whether a window holds an edit, by marking what edits wrote and where they cut.
 
     A base of an alternative in the window, or both bases around a deletion, are an edit.
     """

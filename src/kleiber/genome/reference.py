@@ -123,8 +123,8 @@ def open_text(path: Path) -> IO[bytes]:
             magic = handle.read(2)
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
-    opened: Any = gzip.open(path, "rb") if magic == b"\x1f\x8b" else open(path, "rb")
-    return opened
+    opener: Any = gzip.open if magic == b"\x1f\x8b" else open
+    return opener(path, "rb")
 
 
 def _sequences(fasta: Path) -> Any:

@@ -1,0 +1,176 @@
+"""Ids are Hugging Face's, on real DNA and on everything that could trip an encoder."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as HuggingFace
+
+from kleiber.errors import ConfigError, DataError
+from kleiber.tokens.tokenizer import load
+from kleiber.tokens.train import train_tokenizer
+
+SPECS = ("bpe32", "bpe512", "bpe4096", "6mer", "3mer", "nucleotide")
+
+
+@pytest.fixture(scope="session")
+def pairs(windows, tmp_path_factory):
+    """Each tokenizer of `SPECS`, ours and Hugging Face's from our file."""
+    folder = tmp_path_factory.mktemp("tokenizers")
+    made = {}
+    for spec in SPECS:
+        tokenizer = train_tokenizer(spec, windows)
+        tokenizer.save(folder / f"{spec}.json")
+        made[spec] = load(folder / f"{spec}.json"), HuggingFace.from_file(str(folder / f"{spec}.json"))
+    return made
+
+
+def ours(tokenizer, text: str) -> list[int]:
+    return tokenizer.encode(np.frombuffer(text.encode(), np.uint8)).tolist()
+
+
+def theirs(backend: HuggingFace, text: str) -> list[int]:
+    return backend.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_real_windows(spec, pairs, windows):
+    tokenizer, backend = pairs[spec]
+    rows = windows[:400]
+    ids, offsets = tokenizer.encode_batch(rows)
+    expected = backend.encode_batch([row.tobytes().decode() for row in rows], add_special_tokens=False)
+    for i, encoding in enumerate(expected):
+        assert ids[offsets[i] : offsets[i + 1]].tolist() == encoding.ids
+    assert tokenizer.decode(ids[: offsets[1]]) == rows[0].tobytes().decode()
+    assert (tokenizer.token_lengths[ids].sum()) == rows.size
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_repeats_of_every_period(spec, pairs):
+    tokenizer, backend = pairs[spec]
+    for unit in ("A", "C", "G", "T", "CA", "AAT", "GATA", "TTAGG", "TTAGGG", "N", "AN"):
+        for length in (*range(1, 80), 127, 500, 2000):
+            text = (unit * length)[:length]
+            assert ours(tokenizer, text) == theirs(backend, text), (unit, length)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@given(text=st.text("ACGTN", max_size=200))
+def test_any_text(spec, text, pairs):
+    tokenizer, backend = pairs[spec]
+    assert ours(tokenizer, text) == theirs(backend, text)
+    assert ours(tokenizer, text.lower()) == theirs(backend, text)
+    assert tokenizer.decode(ours(tokenizer, text)) == text
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_rows_are_the_beginning_of_the_sequence(spec, pairs, windows):
+    tokenizer, _ = pairs[spec]
+    n_tokens = 700 // tokenizer.max_token_length
+    ids, n_bases = tokenizer.encode_rows(windows[:300], n_tokens)
+    for row, size, window in zip(ids, n_bases, windows, strict=False):
+        assert row.tolist() == tokenizer.encode(window)[:n_tokens].tolist()
+        assert size == tokenizer.token_lengths[row].sum()
+
+
+def test_a_row_that_cannot_be_filled(pairs, windows):
+    with pytest.raises(DataError, match="gives 120 tokens, and 200 are wanted"):
+        pairs["6mer"][0].encode_rows(windows[:3], 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["bpe512", "bpe4096", "6mer"])
+def test_a_hundred_thousand_windows(spec, pairs, embedded):
+    from kleiber.corpus.sampling import CorpusConfig, open_corpus
+
+    tokenizer, backend = pairs[spec]
+    for strategy in ("reference", "pangenome", "variant"):
+        rows = open_corpus(*embedded, CorpusConfig(strategy, 700), 2).batch(np.arange(34_000))
+        ids, offsets = tokenizer.encode_batch(rows)
+        expected = backend.encode_batch([row.tobytes().decode() for row in rows], add_special_tokens=False)
+        for i, encoding in enumerate(expected):
+            assert ids[offsets[i] : offsets[i + 1]].tolist() == encoding.ids
+
+
+def test_the_published_tokenizer_of_dnabert2(shared_data, windows):
+    path = shared_data / "dnabert2" / "tokenizer.json"
+    tokenizer, backend = load(path), HuggingFace.from_file(str(path))
+    assert tokenizer.vocab_size == 4096
+    assert tokenizer.max_token_length == 32
+    for row in windows[:500]:
+        text = row.tobytes().decode()
+        assert ours(tokenizer, text) == theirs(backend, text)
+
+
+def test_the_original_studys_bpe_ids(shared_data):
+    import gzip
+
+    tokenizer = load(shared_data / "dnabert2" / "tokenizer.json")
+    n = 0
+    for line in gzip.open(shared_data / "original_study" / "token_ids.jsonl.gz", "rt"):
+        entry = json.loads(line)
+        if set(entry["sequence"]) <= set("ACGT"):  # its clean-up of other letters is a step of its own
+            assert [1, *ours(tokenizer, entry["sequence"]), 2] == entry["bpe_ids"]
+            n += 1
+    assert n == 183
+
+
+def test_six_mers_are_counted_in_bases(pairs):
+    tokenizer, _ = pairs["6mer"]
+    assert tokenizer.vocab_size == 5 + 4 + 4096
+    assert tokenizer.tokens[:9] == ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", "A", "C", "G", "T"]
+    assert ours(tokenizer, "AAAAAAAAAAAC" + "GT") == [9, 10, 7, 8]
+    assert ours(tokenizer, "AAANAAAAAA") == [5, 5, 5, 0, 9]
+    assert tokenizer.token_lengths[[0, 1, 5, 9]].tolist() == [1, 0, 1, 6]
+
+
+def test_transformers_reads_our_file(pairs, tmp_path, windows):
+    transformers = pytest.importorskip("transformers")
+    tokenizer, _ = pairs["bpe512"]
+    tokenizer.save(tmp_path / "tokenizer.json")
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    text = windows[0].tobytes().decode()
+    assert fast(text)["input_ids"] == [1, *ours(tokenizer, text), 2]
+
+
+@pytest.mark.parametrize("spec", ["bpe", "bpe4", "0mer", "12mer", "word"])
+def test_unknown_specifications(spec, windows):
+    with pytest.raises(ConfigError, match="There is no tokenizer"):
+        train_tokenizer(spec, windows)
+
+
+def _damage(document, what):
+    vocabulary, merges = document["model"]["vocab"], document["model"]["merges"]
+    if what == "swap":
+        merges[0], merges[1] = merges[1], merges[0]
+    elif what == "hole":
+        vocabulary[max(vocabulary, key=vocabulary.get)] += 1
+    elif what == "alphabet":
+        del vocabulary["A"]
+    elif what == "kind":
+        document["model"]["type"] = "Unigram"
+    elif what == "specials":
+        vocabulary["[CLS]"], vocabulary["[SEP]"] = 2, 1
+    return document
+
+
+@pytest.mark.parametrize("what", ["swap", "hole", "alphabet", "kind", "specials"])
+def test_a_file_that_disagrees_with_itself(what, pairs, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    pairs["bpe512"][0].save(path)
+    path.write_text(json.dumps(_damage(json.loads(path.read_text()), what)))
+    with pytest.raises(DataError):
+        load(path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"model": 3}', '{"model": {"type": "BPE", "vocab": {"A": "x"}}}'])
+def test_a_file_that_is_no_tokenizer(text, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(DataError):
+        load(tmp_path / "tokenizer.json")
+    with pytest.raises(DataError, match="There is no tokenizer file"):
+        load(tmp_path / "absent.json")

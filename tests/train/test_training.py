@@ -1,0 +1,186 @@
+"""Training is a pure function of its run: resumable to the bit, independent of the order of anything."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kleiber import counter
+from kleiber.corpus.sampling import CorpusConfig, open_corpus
+from kleiber.errors import ConfigError, DataError
+from kleiber.model.config import shape_for
+from kleiber.tokens.train import train_tokenizer
+from kleiber.train import loop
+from kleiber.train.batches import Batches
+from kleiber.train.config import Run, TrainConfig
+from kleiber.train.evaluate import Evaluation, clustered_se, score
+from kleiber.train.schedule import cooldown_lr, trunk_lr
+
+HOLDOUT = ("20:3,900,001-4,000,000",)
+TRAIN = TrainConfig(length=32, batch=4, mask_rate=0.2, lr=3e-3, precision="fp32", eval_rows=40, eval_masks=2)
+ROW = 30 * 3
+
+
+@pytest.fixture(scope="module")
+def setting(embedded):
+    """A corpus, a tokenizer, held-out rows and a tiny run on them."""
+    reference, panel = embedded
+    tokenizer = train_tokenizer("3mer", np.empty((0, 0), np.uint8))
+    corpus = open_corpus(reference, panel, CorpusConfig("pangenome", ROW, ROW, HOLDOUT), 1)
+    heldout = open_corpus(reference, None, CorpusConfig("reference", ROW, ROW, HOLDOUT, "heldout"), 1)
+    run = Run("tiny", shape_for("0.01M", tokenizer.vocab_size), TRAIN, (1280, 2560), 1, {"arm": "a", "size": "0.01M"})
+    return run, corpus, tokenizer, Evaluation.of(heldout, tokenizer, TRAIN, 1)
+
+
+def results(folder):
+    weights = {p.parent.name: p.read_bytes() for p in folder.glob("checkpoints/*/model.safetensors")}
+    return (folder / "metrics.jsonl").read_bytes(), (folder / "rows.json").read_bytes(), weights
+
+
+class Killed(BaseException):
+    """What stands for SIGKILL at a given step."""
+
+
+@pytest.mark.parametrize("moments", [[3], [9], [11, 14], [17], [1, 2, 16, 18]])
+def test_killed_anywhere_it_ends_in_the_same_bits(setting, moments, tmp_path, monkeypatch):
+    run, corpus, tokenizer, evaluation = setting
+    loop.train(run, corpus, tokenizer, evaluation, tmp_path / "whole")
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    update, left = loop._Training._update, list(moments)
+
+    def dying(self, batch, lr):
+        if left and self.step == left[0]:
+            left.pop(0)
+            raise Killed
+        return update(self, batch, lr)
+
+    monkeypatch.setattr(loop._Training, "_update", dying)
+    for _ in range(len(moments)):
+        with pytest.raises(Killed):
+            loop.train(run, corpus, tokenizer, evaluation, tmp_path / "killed")
+    loop.train(run, corpus, tokenizer, evaluation, tmp_path / "killed")
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_run_again(setting, tmp_path):
+    run, corpus, tokenizer, evaluation = setting
+    rows = loop.train(run, corpus, tokenizer, evaluation, tmp_path / "run")
+    assert [row["n_tokens"] for row in rows] == [1280, 2560]
+    assert rows[0]["arm"] == "a"
+    assert rows[1]["flops"] == 2 * rows[0]["flops"]
+    assert loop.train(run, None, None, None, tmp_path / "run") == rows
+    steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [s["step"] for s in steps if s["phase"] == "trunk"] == list(range(1, 17))
+    assert steps[-1]["phase"] == "cooldown-2560"
+
+
+def test_a_damaged_checkpoint_is_an_error(setting, tmp_path):
+    run, corpus, tokenizer, evaluation = setting
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "trunk.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"trunk.safetensors is damaged"):
+        loop.train(run, corpus, tokenizer, evaluation, tmp_path / "run")
+
+
+def test_a_branch_is_a_run_of_its_own(setting, tmp_path):
+    """The smaller budget scores the same whether or not a larger one shares its trunk."""
+    run, corpus, tokenizer, evaluation = setting
+    both = loop.train(run, corpus, tokenizer, evaluation, tmp_path / "both")
+    alone = loop.train(replace(run, tokens=(1280,)), corpus, tokenizer, evaluation, tmp_path / "alone")
+    assert both[0]["loss"] == alone[0]["loss"]
+
+
+def test_batches_are_filled_and_masked_exactly(setting):
+    _run, corpus, tokenizer, _ = setting
+    train = replace(TRAIN, mask_only=False, batch=64)
+    batch = Batches(corpus, tokenizer, train, 1)[2]
+    assert batch.inputs.shape == (64, 32)
+    assert batch.positions.shape == (64, 6)
+    assert (batch.inputs[:, 0] == 1).all()
+    assert (batch.inputs[:, -1] == 2).all()
+    rows, _ = tokenizer.encode_rows(corpus.rows(np.arange(128, 192), ROW), 30)
+    for i in range(64):
+        assert len(set(batch.positions[i])) == 6
+        np.testing.assert_array_equal(batch.labels[i], rows[i][batch.positions[i] - 1])
+        kept = np.setdiff1d(np.arange(1, 31), batch.positions[i])
+        np.testing.assert_array_equal(batch.inputs[i][kept], rows[i][kept - 1])
+    masked = np.take_along_axis(batch.inputs, batch.positions, 1)
+    assert 0.7 < (masked == 4).mean() < 0.9
+    assert 0.02 < (masked == batch.labels).mean() < 0.2
+    only = Batches(corpus, tokenizer, replace(train, mask_only=True), 1)[2]
+    assert (np.take_along_axis(only.inputs, only.positions, 1) == 4).all()
+
+
+def test_masks_are_the_counters_draws(setting):
+    """The first masked position is one bounded draw, which numpy's Philox gives too."""
+    _, corpus, tokenizer, _ = setting
+    batch = Batches(corpus, tokenizer, TRAIN, 7)[0]
+    for row in range(4):
+        raw = np.random.Philox(
+            key=np.array([7, counter.stream_id("masks")], np.uint64), counter=np.array([0, row, 0, 0], np.uint64)
+        ).random_raw()
+        assert batch.positions[row, 0] == 1 + (int(raw) * 30 >> 64)  # Lemire's multiplication; 30 rejects nothing here
+
+
+def test_held_out_rows_are_disjointly_masked_and_never_trained_on(setting, embedded):
+    _run, corpus, _tokenizer, evaluation = setting
+    assert evaluation.positions.shape == (2, 40, 4)
+    for row in range(40):
+        assert len(set(evaluation.positions[:, row].ravel())) == 8
+    assert all(region.end <= 3_900_000 for region in corpus.territory)
+    np.testing.assert_array_equal(evaluation.bases, 3)
+
+
+def test_an_untrained_model_is_about_uniform(setting):
+    run, _, tokenizer, evaluation = setting
+    model = loop.DNABERT2(run.model)
+    model.initialise(1)
+    result = score(model, evaluation)
+    assert result.loss == pytest.approx(np.log(tokenizer.vocab_size), abs=0.1)
+    assert result.bits_per_base == pytest.approx(result.loss / np.log(2) / 3)
+    assert score(model, evaluation, chunk=7).loss == pytest.approx(result.loss, abs=1e-6)
+
+
+def test_clustered_errors_by_hand():
+    # Three clusters with mean 1 each and one value a token: residual sums 0 give no error.
+    assert clustered_se(np.array([2.0, 2.0, 2.0]), np.array([2, 2, 2]), np.arange(3)) == 0
+    # Two clusters, sums 1 and 3 over sizes 1 and 1: mean 2, residuals -1 and 1, sqrt(2 / 1 * 2) / 2.
+    assert clustered_se(np.array([1.0, 3.0]), np.array([1, 1]), np.arange(2)) == pytest.approx(1.0)
+
+
+def test_the_schedule():
+    branch = Run("x", shape_for("0.01M", 73), TRAIN, (1280,), 1).branches()[0]
+    assert (branch.start, branch.end) == (8, 10)
+    assert trunk_lr(1.0, 4, 0) == 0.25
+    assert trunk_lr(1.0, 4, 100) == 1.0
+    rates = [cooldown_lr(1.0, 1, branch, step) for step in (8, 9)]
+    assert rates == pytest.approx([1 - (1 / 3) ** 0.5, 1 - (2 / 3) ** 0.5])
+
+
+@pytest.mark.parametrize(
+    "change", [{"length": 4}, {"mask_rate": 0.9}, {"lr": 0.0}, {"precision": "fp8"}, {"eval_masks": 9}, {"cooldown": 0}]
+)
+def test_settings_that_cannot_be(change):
+    with pytest.raises(ConfigError, match=rf"\[train\] {next(iter(change))}"):
+        replace(TRAIN, **change)
+
+
+def test_budgets_that_are_too_close():
+    run = Run("x", shape_for("0.01M", 73), TRAIN, (1280, 1300), 1)
+    with pytest.raises(ConfigError, match="too small or too close"):
+        run.branches()
+
+
+def test_bf16_learns_too(setting, tmp_path):
+    run, corpus, tokenizer, evaluation = setting
+    half = replace(run, train=replace(TRAIN, precision="bf16"))
+    rows = [
+        loop.train(one, corpus, tokenizer, evaluation, tmp_path / one.train.precision)[-1]["loss"]
+        for one in (run, half)
+    ]
+    assert rows[0] == pytest.approx(rows[1], abs=0.02)
+    assert torch.get_num_threads() == 1
