@@ -18,7 +18,7 @@ from kleiber.errors import DataError, StateError, UnknownContig
 from kleiber.genome.assembly import Contig, Region, canonical_name
 from kleiber.storage import digest, file_digest, read_manifest, staged_folder, write_manifest
 
-__all__ = ["Reference", "Region", "intervals"]
+__all__ = ["Reference", "Region", "contigs_of", "intervals"]
 
 _UPPER = np.full(256, ord("N"), np.uint8)
 for _letter in b"ACGT":
@@ -125,6 +125,25 @@ def open_text(path: Path) -> IO[bytes]:
         raise DataError(f"There is no file {path}.") from None
     opener: Any = gzip.open if magic == b"\x1f\x8b" else open
     return opener(path, "rb")
+
+
+def contigs_of(fasta: str | Path) -> tuple[Contig, ...]:
+    """Return the contigs of a FASTA file, from its index (``.fai``) where there is one.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, or is no FASTA.
+    """
+    fasta = Path(fasta)
+    index = Path(f"{fasta}.fai")
+    if fasta.is_file() and index.is_file():
+        rows = [line.split("\t") for line in index.read_text().splitlines()]
+        return tuple(Contig(row[0], int(row[1])) for row in rows)
+    contigs = tuple(Contig(name, len(body)) for name, body in _sequences(fasta))
+    if not contigs:
+        raise DataError(f"{fasta} holds no sequence.\n  A FASTA file starts with a line such as >chr20.")
+    return contigs
 
 
 def _sequences(fasta: Path) -> Any:

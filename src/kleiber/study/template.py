@@ -1,0 +1,65 @@
+"""The study file that `kleiber new` writes: complete, commented, and made for the files that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kleiber.genome.assembly import Contig, Region
+
+__all__ = ["default_holdout", "study_text"]
+
+HOLDOUT_SHARE = 6  # of a lone contig, the last sixth is held out
+
+
+def default_holdout(contigs: Sequence[Contig]) -> str:
+    """Return what to hold out when nobody says: a whole contig of middle size, or the end of the only one."""
+    if len(contigs) == 1:
+        (contig,) = contigs
+        return str(Region(contig.name, contig.length - contig.length // HOLDOUT_SHARE, contig.length))
+    return sorted(contigs, key=lambda contig: contig.length)[len(contigs) // 2].name
+
+
+def study_text(name: str, reference: Path, panel: Sequence[Path], holdout: Sequence[str]) -> str:
+    """Return the TOML of a first study of one's own genomes."""
+    arms = ['ref-bpe     = { sampling = "reference", tokenizer = "bpe1024" }']
+    if panel:
+        arms.append('pan-bpe     = { sampling = "pangenome", tokenizer = "bpe1024" }')
+        arms.append('variant-bpe = { sampling = "variant",   tokenizer = "bpe1024" }')
+    arms.append('ref-6mer    = { sampling = "reference", tokenizer = "6mer" }')
+    newline = "\n"
+    return f"""# A scaling-law study; `kleiber run {name}.toml` runs it, and runs on where it was stopped.
+
+[study]
+name = {_text(name)}             # also the name of the output folder, out/{name}
+seed = 17                       # decides every window, mask and bootstrap draw
+title = {_text(f"Scaling laws of {name}")}
+question = "Do more parameters or more data lower the loss, and does it matter which genomes are read?"
+
+[genome]
+reference = {_text(str(reference))}
+panel = [{", ".join(_text(str(path)) for path in panel)}]     # phased VCF or BCF; [] studies the reference alone
+holdout = [{", ".join(_text(region) for region in holdout)}]  # never read by training; whole contigs ("chr8") or blocks
+min_af = 0.0                    # drop ALT alleles that are rarer in the panel
+
+[arms]                          # corpus x tokenizer; tokenizers: bpe1024, 6mer, nucleotide, or a tokenizer.json
+{newline.join(arms)}
+
+[ladder]
+sizes  = ["0.03M", "0.07M", "0.13M", "0.2M", "0.5M"]   # parameters without embeddings; "15M" ... "230M" are published
+tokens = [0.9e6, 1.4e6, 2.1e6]  # budgets of data, each annealed: branches of one training run per size
+seeds  = 1                      # 2 or more tell noise from effect
+
+[train]
+length = 128                    # tokens in a row
+batch = 16                      # rows in a step
+mask_rate = 0.4
+lr = 2e-3                       # peak learning rate at lr_size parameters, times (N / lr_size)^lr_exponent elsewhere
+lr_size = 1.3e5
+lr_exponent = -0.3
+warmup = 0.3                    # of the smallest budget
+"""
+
+
+def _text(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
