@@ -19,9 +19,7 @@ def new(
 ) -> None:
     """Write a commented study file for your own FASTA and VCF.
 
-    Example
-    -------
-    ``kleiber new mine --reference genome.fa.gz --panel chr20.vcf.gz chr21.vcf.gz --holdout chr21``
+    Example: ``kleiber new mine --reference genome.fa.gz --panel chr20.vcf.gz chr21.vcf.gz --holdout chr21``
 
     Parameters
     ----------
@@ -59,9 +57,7 @@ def run(study: Path = Path("study.toml"), *, out: Path | None = None, json: bool
     Corpora, tokenizers, models, held-out losses, laws, figures and the report land in the output folder. It can be
     stopped at any moment and started again: what is done is kept, and the result is the same to the byte.
 
-    Example
-    -------
-    ``kleiber run studies/first.toml``
+    Example: ``kleiber run studies/first.toml``
 
     Parameters
     ----------
@@ -86,9 +82,7 @@ def run(study: Path = Path("study.toml"), *, out: Path | None = None, json: bool
 def report(*out: Annotated[Path, Parameter(required=True)], to: Path | None = None) -> None:
     """Write the report of a study, or of several side by side.
 
-    Example
-    -------
-    ``kleiber report out/first``
+    Example: ``kleiber report out/first``
 
     Parameters
     ----------

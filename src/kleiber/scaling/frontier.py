@@ -69,7 +69,7 @@ def isoflop(observations: Observations, budgets: Sequence[float] | None = None) 
         at = np.flatnonzero(size == observations.N)
         at = at[np.argsort(observations.C[at])]
         ladders.append((np.log(size), np.log(observations.C[at]), observations.loss[at], np.log(observations.D[at])))
-    optima = []
+    optima, lost = [], []
     budgets = list(_shared_budgets(ladders) if budgets is None else budgets)
     for budget in budgets:
         c = np.log(budget)
@@ -78,13 +78,15 @@ def isoflop(observations: Observations, budgets: Sequence[float] | None = None) 
         loss = np.array([np.interp(c, ladder[1], ladder[2]) for ladder in inside])
         lowest = int(loss.argmin()) if len(loss) else 0
         if len(loss) < 3 or lowest in (0, len(loss) - 1):
-            warnings.append(f"the budget {budget:.3g} FLOPs is not bracketed by smaller and larger models")
+            lost.append(f"{budget:.3g}")
             continue
         near = slice(max(0, lowest - 2), lowest + 3)
         square, slope, _ = np.polyfit(n[near], loss[near], 2)
         best = float(np.clip(-slope / (2 * square), n[0], n[-1]))
         data = np.interp(best, n, [np.interp(c, ladder[1], ladder[3]) for ladder in inside])
         optima.append(_Optimum(float(budget), float(np.exp(best)), float(np.exp(data))))
+    if lost:
+        warnings.append(f"not bracketed by smaller and larger models: {', '.join(lost)} FLOPs")
     return _power_law(
         "isoflop",
         optima,

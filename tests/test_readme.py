@@ -1,0 +1,95 @@
+"""What the README tells a newcomer to type works, and its study file is one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from kleiber.study.config import load_study, parse_study
+from study.conftest import TOY, kleiber
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+EMBEDDED = Path(str(files("kleiber") / "data" / "embedded"))
+LADDER = re.compile(r"\[ladder\].*\Z", re.DOTALL)
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_every_command_is_known():
+    """A new command in the README needs a test here."""
+    assert commands() == [
+        "make study",
+        "make test",
+        "kleiber new mine --reference genome.fa.gz --panel panel.vcf.gz",
+        "kleiber run mine.toml",
+    ]
+
+
+@pytest.mark.parametrize("target", ["study", "test"])
+def test_make_does_what_the_readme_says(target):
+    plan = subprocess.run(["make", "-n", "-B", target], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert "-m venv .venv" in plan
+    assert "--constraint constraints.txt" in plan
+    assert {"study": "kleiber run studies/first.toml", "test": "-m pytest"}[target] in plan
+
+
+def test_make_study_runs_a_study(tmp_path):
+    """The target itself, with a toy in place of the first study and the environment that is there."""
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "first.toml").write_text(TOY)
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    if not (ROOT / ".venv" / ".installed").exists():
+        pytest.skip("the tests do not run from the environment that make creates")
+    command = ["make", "-o", ".venv/.installed", "study"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "out/first/report.html" in result.stdout
+    assert (tmp_path / "out" / "first" / "report.html").exists()
+
+
+def test_ones_own_genomes(tmp_path):
+    shutil.copy(EMBEDDED / "chr20_1-4Mb.GRCh37.fa.gz", tmp_path / "genome.fa.gz")
+    shutil.copy(EMBEDDED / "EUR300.chr20_1-4Mb.vcf.gz", tmp_path / "panel.vcf.gz")
+    *_, new, run = commands()
+    written = kleiber(*new.split()[1:], cwd=tmp_path)
+    assert written.returncode == 0, written.stderr
+    study = load_study(tmp_path / "mine.toml")
+    assert study.genome.holdout == ("20:3,333,335-4,000,000",)
+    assert list(study.arms) == ["ref-bpe", "pan-bpe", "variant-bpe", "ref-6mer"]
+    text = (tmp_path / "mine.toml").read_text()
+    (tmp_path / "mine.toml").write_text(LADDER.sub(TOY[TOY.index("[ladder]") :], text).replace("bpe1024", "bpe64"))
+    result = kleiber(*run.split()[1:], cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "report: out/mine/report.html"
+    again = kleiber(*new.split()[1:], cwd=tmp_path)
+    assert again.returncode == 2
+    assert "mine.toml exists" in again.stderr
+
+
+def test_the_study_file_of_the_readme_is_the_first_study():
+    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    shown, first = parse_study(text, "README.md", ROOT), load_study(ROOT / "studies" / "first.toml")
+    assert (shown.genome, shown.arms, shown.ladder) == (first.genome, first.arms, first.ladder)
+
+
+def test_every_verb_of_the_readme_is_one():
+    from kleiber.cli import app
+
+    shown = re.findall(r"^\| `kleiber (\w+)", README, re.MULTILINE)
+    assert set(shown) == {name for name in app if not name.startswith("-")}
+
+
+def test_what_it_links_to_is_there():
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / target).exists(), target
