@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
 from kleiber.errors import ConfigError, UnknownName
-from kleiber.genome.panel import Panel
+from kleiber.genome.panel import Panel, PanelRules
 from kleiber.genome.reference import Reference
 from oracles import haplotype as oracle
 
@@ -30,7 +30,7 @@ def open_random(seed: int, folder, policy: str = "bcftools") -> tuple[dict, Refe
     drawn = with_n(oracle.random_panel(seed, n_contigs=3))
     fasta, vcf = oracle.write_panel(drawn, folder)
     reference = Reference.build(fasta, folder / "reference")
-    return drawn, reference, Panel.build(reference, [vcf], folder / "panel", policy=policy)
+    return drawn, reference, Panel.build(reference, [vcf], folder / "panel", PanelRules(policy=policy))
 
 
 def stretches(panel: dict, split: str) -> list[tuple[str, int, int]]:

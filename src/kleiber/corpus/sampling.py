@@ -1,26 +1,31 @@
 """The three strategies, exactly: ``corpus[i]`` is a pure function of (seed, i).
 
 U is the set of all (slot, contig, start) with a valid window. ``reference`` draws uniformly from the starts of the
-reference, ``pangenome`` from U, ``variant`` from A, the members of U whose window holds an accepted edit. A is drawn
-by rejection from U with a counter for each try, which is exactly uniform; its size is counted by interval arithmetic.
-Windows are weighted by how many haplotypes carry them, so ``variant`` weights variants by frequency. Rejected: lists
-of windows on disk, which for 10^8 windows are 70 GB that say nothing the seed does not.
+reference, ``pangenome`` from U, ``variant`` from A, the members of U whose window holds an accepted edit. All are drawn
+by rejection with a counter for each try, which is exactly uniform; sizes are counted by interval arithmetic. Windows
+are weighted by how many haplotypes carry them, so ``variant`` weights variants by frequency. Rejected: lists of
+windows on disk, which for 10^8 windows are 70 GB that say nothing the seed does not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kleiber import counter
+from kleiber.corpus import draws
 from kleiber.corpus.regions import as_array, territory, unique_part
 from kleiber.errors import ConfigError, UnknownName
-from kleiber.genome.haplotypes import Haplotypes, copy_window, count_starts, first_at, holds_edit
+from kleiber.genome.assembly import Region
+from kleiber.genome.haplotypes import ROOM, carried
 from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
+from kleiber.genome.store import Store, empty_store
 from kleiber.storage import digest
 
 __all__ = ["STRATEGIES", "Corpus", "CorpusConfig", "open_corpus"]
@@ -50,6 +55,19 @@ class CorpusConfig:
         Fraction of the territory that may be read.
     reverse_complement
         Probability that a window is read from the other strand.
+    samples
+        Read these samples of the panel only; all when empty.
+    contigs
+        Read these contigs only; all of the panel (or the reference) when empty.
+    include, exclude
+        Read these regions only, and not those.
+    with_n
+        Whether a window may hold N, as the original study's could.
+    mode
+        ``"anchored"``: every window is `window` haplotype bases. ``"span"``: the haplotype over `window` reference
+        bases, so that lengths vary, as in the original study.
+    chromosome_uniform
+        Draw the contig first, each alike, as the original study did; for ``"reference"`` only.
     """
 
     strategy: str
@@ -59,14 +77,30 @@ class CorpusConfig:
     split: str = "train"
     unique: float = 1.0
     reverse_complement: float = 0.0
+    samples: tuple[str, ...] = ()
+    contigs: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    with_n: bool = False
+    mode: str = "anchored"
+    chromosome_uniform: bool = False
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise UnknownName(self.strategy, STRATEGIES, kind="sampling strategy")
         if self.split not in ("train", "heldout"):
             raise UnknownName(self.split, ("train", "heldout"), kind="split")
+        if self.mode not in ("anchored", "span"):
+            raise UnknownName(self.mode, ("anchored", "span"), kind="mode")
         if self.window < 1 or (self.reach is not None and self.reach < self.window):
             raise ConfigError(f"A window of {self.window} bases with a reach of {self.reach} cannot be.")
+        if not 0 <= self.reverse_complement <= 1 or not 0 < self.unique <= 1:
+            raise ConfigError(
+                f"reverse_complement = {self.reverse_complement} and unique = {self.unique} cannot be: "
+                "a probability and a share above 0."
+            )
+        if self.chromosome_uniform and self.strategy != "reference":
+            raise ConfigError(f"chromosome_uniform is for the strategy 'reference', not {self.strategy!r}.")
 
     @property
     def readable(self) -> int:
@@ -81,6 +115,8 @@ def open_corpus(reference: Reference, panel: Panel | None, config: CorpusConfig,
     ------
     ConfigError
         When the strategy needs a panel and there is none, or no window fits.
+    UnknownSample, UnknownContig
+        When one of the configuration is not there.
     """
     if config.strategy != "reference" and panel is None:
         raise ConfigError(f"The strategy {config.strategy!r} samples haplotypes and needs a panel.")
@@ -93,27 +129,48 @@ class Corpus:
     Attributes
     ----------
     territory
-        The N-free regions that it may read.
+        The regions that it may read.
     """
 
     def __init__(self, reference: Reference, panel: Panel | None, config: CorpusConfig, seed: int):
         self.reference, self.panel, self.config, self.seed = reference, panel, config, seed
-        names = {contig.name for contig in panel.contigs} if panel else None
-        self.territory = unique_part(territory(reference, config.holdout, config.split, names), config.unique, seed)
-        self.contigs = tuple(dict.fromkeys(region.contig for region in self.territory))
-        self._parts = [self._part(contig) for contig in self.contigs]
-        sizes = np.array([part.n_valid for part in self._parts], np.int64)
-        self._ends = np.cumsum(sizes)
-        if not len(sizes) or self._ends[-1] == 0:
+        names = {contig.name for contig in panel.contigs} if panel else {contig.name for contig in reference.contigs}
+        if config.contigs:
+            names &= {reference.resolve(contig) for contig in config.contigs}
+        cut = territory(reference, config.holdout, config.split, names, config.include, config.exclude, config.with_n)
+        self.territory = unique_part(cut, config.unique, seed)
+        self._parts = list(self._cut_into_parts())
+        spans = [part.n_valid[:, 0] * len(part.slots) for part in self._parts]
+        self._ends = np.cumsum(np.concatenate([[0], *spans])).astype(np.int64)
+        if self._ends[-1] == 0:
             raise ConfigError(
                 f"No window of {config.readable:,} bases fits into the {config.split} territory "
-                f"({sum(r.end - r.start for r in self.territory):,} bases in {len(self.territory)} stretches "
-                "without N)."
+                f"({sum(r.end - r.start for r in self.territory):,} bases in {len(self.territory)} stretches)."
             )
+        nothing = [np.zeros(0, np.int64)]
+        self._begins = np.concatenate([part.regions[:, 0] for part in self._parts] + nothing)
+        self._stops = np.concatenate([part.regions[:, 1] for part in self._parts] + nothing)
+        self._spans = np.maximum(1, np.concatenate([part.n_valid[:, 0] for part in self._parts] + nothing))
+        self._last = np.concatenate([part.last for part in self._parts] + nothing)
+        self._part_ends = np.cumsum([len(part.regions) for part in self._parts])
+        self._groups = np.array([0, len(self._begins)])
+        if config.chromosome_uniform:
+            sizes = [part.n_valid[:, 1].sum() for part in self._parts]
+            self._groups = np.array([0, *[end for end, size in zip(self._part_ends, sizes, strict=True) if size]])
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """Return window `index` (any from 0): uint8 ASCII, shape (window,)."""
-        return self.rows(np.array([index]), self.config.window)[0]
+        """Return window `index` (any from 0): uint8 ASCII, shape (window,), or of its own length in span mode."""
+        if self.config.mode == "anchored":
+            return self.rows(np.array([index]), self.config.window)[0]
+        indices = np.array([index], np.int64)
+        region, rank, start = self._draw(indices)
+        part = self._part_of(int(region[0]))
+        slot, end = int(part.slots[rank[0]]), int(start[0]) + self.config.window
+        length = draws.span_length(part.store, part.n_slots, slot, int(start[0]), end)
+        out = np.empty((1, length), np.uint8)
+        draws.fill(part.bases, part.store, part.n_slots, part.slots, np.zeros(1, np.int64), rank, start, out)
+        self._turn(indices, out)
+        return out[0]
 
     def batch(self, indices: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Return many windows, shape (n, window)."""
@@ -125,23 +182,25 @@ class Corpus:
         Raises
         ------
         ConfigError
-            When `n_bases` is more than the corpus's reach.
+            When `n_bases` is more than the corpus's reach, or windows vary in length.
         """
         if n_bases > self.config.readable:
             raise ConfigError(f"{n_bases:,} bases are wanted of windows that reach {self.config.readable:,}.")
-        out = np.empty((len(indices), n_bases), np.uint8)
-        for row, index in enumerate(np.asarray(indices, np.int64)):
-            part, slot, start = self._draw(int(index))
-            copy_window(part.bases, *part.haplotypes.arrays, slot, start, out[row])
-        if self.config.reverse_complement:
-            strands = np.array([counter.uniform(np.uint64(self.seed), STRANDS, np.uint64(i), 0) for i in indices])
-            turned = strands < self.config.reverse_complement
-            out[turned] = _COMPLEMENT[out[turned, ::-1]]
+        if self.config.mode == "span":
+            raise ConfigError("Windows of mode 'span' vary in length; take them one by one.")
+        numbers = np.asarray(indices, np.int64)
+        out = np.empty((len(numbers), n_bases), np.uint8)
+        region, rank, start = self._draw(numbers)
+        for part, which in self._by_part(region, np.arange(len(numbers))):
+            draws.fill(part.bases, part.store, part.n_slots, part.slots, which, rank, start, out)
+        self._turn(numbers, out)
         return out
 
     def tiles(self, stride: int) -> list[tuple[str, int]]:
-        """Return (contig, start) of reference windows every `stride` bases of the territory, in order; all can be read
-        as far as the corpus reaches."""
+        """Return (contig, start) of reference windows every `stride` bases of the territory, in order.
+
+        All can be read as far as the corpus reaches.
+        """
         return [
             (region.contig, start)
             for region in self.territory
@@ -154,31 +213,56 @@ class Corpus:
 
     def explain(self, index: int) -> dict[str, Any]:
         """Return where window `index` comes from: sample, slot, contig, start (1-based) and the records applied."""
-        part, slot, start = self._draw(index)
+        region, rank, starts = self._draw(np.array([index]))
+        part, start = self._part_of(int(region[0])), int(starts[0])
         where: dict[str, Any] = {"contig": part.contig, "start": start + 1, "sample": None, "slot": None, "records": []}
+        where["strand"] = "-" if self._is_turned(np.array([index]))[0] else "+"
         if self.panel:
+            slot = int(part.slots[rank[0]])
             where |= {"sample": self.panel.samples[slot // 2], "slot": slot % 2}
-            where["records"] = _records(part.haplotypes, slot, start, self.config.window)
+            where["records"] = _records(part, slot, start, self.config.window)
         return where
 
     def describe(self) -> dict[str, Any]:
-        """Return what the corpus is, as JSON: sizes of U and A, bases, GC, haplotypes."""
-        bases = np.concatenate([self.reference.bases(r.contig)[r.start : r.end] for r in self.territory])
-        letters = np.bincount(bases, minlength=256)
-        valid = sum(part.n_valid for part in self._parts)
-        holding = sum(part.n_holding for part in self._parts)
+        """Return what the corpus is, as JSON: sizes of U and A, bases, GC, N, haplotypes, shares by contig."""
+        letters = np.zeros(256, np.int64)
+        for region in self.territory:
+            letters += np.bincount(self.reference.bases(region.contig)[region.start : region.end], minlength=256)
+        size = int(letters.sum())
+        valid = sum(int(part.n_valid[:, 1].sum()) for part in self._parts)
+        holding = self.n_variant_windows
+        acgt = letters[[ord(letter) for letter in "ACGT"]]
+        by_contig: dict[str, int] = {}
+        for part in self._parts:
+            by_contig[part.contig] = by_contig.get(part.contig, 0) + int(part.n_valid[:, 1].sum())
+        members = holding if self.config.strategy == "variant" else valid
         return {
-            **asdict(self.config),
-            "holdout": list(self.config.holdout),
+            **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.config).items()},
             "territory": [str(region) for region in self.territory],
-            "n_unique_bases": len(bases),
-            "n_haplotypes": self._parts[0].haplotypes.n_slots if self.panel else 1,
+            "n_unique_bases": size,
+            "n_haplotypes": max(len(part.slots) for part in self._parts),
             "n_windows": valid,
             "n_variant_windows": holding,
             "variant_share": holding / valid,
-            "gc": float((letters[ord("G")] + letters[ord("C")]) / len(bases)),
-            "windows_by_contig": {part.contig: part.n_valid for part in self._parts},
+            "coverage": {"mean": members * self.config.window / size},
+            "gc": float((acgt[1] + acgt[2]) / max(1, acgt.sum())),
+            "n": int(size - acgt.sum()),
+            "windows_by_contig": by_contig,
         }
+
+    @cached_property
+    def n_variant_windows(self) -> int:
+        """The size of A: members of U whose window holds an accepted edit."""
+        config = self.config
+        return sum(
+            int(
+                draws.count_holding(
+                    part.store, part.n_slots, part.slots, part.regions, config.readable, config.window, self._is_span
+                )
+            )
+            for part in self._parts
+            if self.panel
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -186,69 +270,128 @@ class Corpus:
         panel = self.panel.fingerprint if self.panel else None
         return digest([self.reference.fingerprint, panel, asdict(self.config), self.seed])
 
-    def _part(self, contig: str) -> _Part:
-        regions = as_array([region for region in self.territory if region.contig == contig])
-        haplotypes = self.panel.haplotypes(contig) if self.panel else _no_edits()
-        shape = haplotypes.n_slots, len(regions)
-        valid, holding = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        count_starts(*haplotypes.arrays, regions, self.config.readable, self.config.window, valid, holding)
-        return _Part(contig, self.reference.bases(contig), haplotypes, regions, np.cumsum(valid), int(holding.sum()))
+    @property
+    def _is_span(self) -> bool:
+        return self.config.mode == "span"
 
-    def _draw(self, index: int) -> tuple[_Part, int, int]:
-        """Return (part, slot, start) of window `index`."""
-        seed, number = np.uint64(self.seed), np.uint64(index)
-        total, n = np.uint64(self._ends[-1]), np.uint64(0)
-        while True:
-            value, n = counter.bounded(seed, WINDOWS, number, n, total)
-            n = np.uint64(n)
-            which = int(np.searchsorted(self._ends, value, side="right"))
-            part = self._parts[which]
-            slot, start = part.locate(int(value) - int(self._ends[which] - part.n_valid))
-            if self.config.strategy != "variant" or holds_edit(
-                *part.haplotypes.arrays, slot, start, self.config.window
-            ):
-                return part, slot, start
+    def _cut_into_parts(self) -> Iterator[_Part]:
+        """Cut the territory into parts: one contig each, and the same slots throughout."""
+        chosen = np.ones(2 * len(self.panel.samples), bool) if self.panel else np.ones(1, bool)
+        if self.panel and self.config.samples:
+            chosen[:] = False
+            for sample in self.config.samples:
+                chosen[self.panel.slot(sample, 0) : self.panel.slot(sample, 1) + 1] = True
+        for contig in dict.fromkeys(region.contig for region in self.territory):
+            by_slots: dict[bytes, list[Region]] = {}
+            for region in self.territory:
+                if region.contig == contig:
+                    for piece, exists in self._pieces(region):
+                        by_slots.setdefault((chosen & exists).tobytes(), []).append(piece)
+            store = self.panel.store(contig) if self.panel else empty_store(self.reference.length(contig))
+            for key, regions in by_slots.items():
+                slots = np.flatnonzero(np.frombuffer(key, bool))
+                if len(slots):
+                    yield self._part(contig, store, len(chosen), slots, as_array(regions))
+
+    def _pieces(self, region: Region) -> Iterator[tuple[Region, NDArray[np.bool_]]]:
+        """Yield stretches of a region and which slots there are on each."""
+        if self.panel is None:
+            yield region, np.ones(1, bool)
+            return
+        for start, end in self.panel.pieces(region.contig, region.start, region.end):
+            yield Region(region.contig, start, end), self.panel.exists(region.contig, start, end)
+
+    def _part(self, contig: str, store: Store, n_slots: int, slots: NDArray, regions: NDArray) -> _Part:
+        last, n_valid = np.empty(len(regions), np.int64), np.empty((len(regions), 2), np.int64)
+        draws.count_valid(store, n_slots, slots, regions, self.config.readable, self._is_span, last, n_valid)
+        return _Part(contig, self.reference.bases(contig), store, n_slots, slots, regions, last, n_valid)
+
+    def _part_of(self, region: int) -> _Part:
+        return self._parts[int(np.searchsorted(self._part_ends, region, side="right"))]
+
+    def _by_part(self, region: NDArray, which: NDArray) -> Iterator[tuple[_Part, NDArray]]:
+        """Yield each part with those of the numbers `which` whose region is in it."""
+        if len(self._parts) == 1:
+            yield self._parts[0], which
+            return
+        owner = np.searchsorted(self._part_ends, region[which], side="right")
+        for number in np.unique(owner):
+            yield self._parts[number], which[owner == number]
+
+    def _draw(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+        """Return (region, rank of the slot in its part, start) of each window."""
+        n = len(indices)
+        used = np.zeros(n, np.uint64)
+        region, rank, start = (np.empty(n, np.int64) for _ in range(3))
+        accepted = np.zeros(n, bool)
+        waiting = np.arange(n)
+        seed = np.uint64(self.seed)
+        config = self.config
+        while len(waiting):
+            several = len(waiting) < n
+            columns = [used, region, rank, start]
+            mine = [column[waiting] for column in columns] if several else columns
+            draws.draw(
+                seed, WINDOWS, indices[waiting] if several else indices, mine[0], self._ends, self._groups,
+                self._begins, self._spans, mine[1], mine[2], mine[3],
+            )  # fmt: skip
+            if several:
+                for column, values in zip(columns, mine, strict=True):
+                    column[waiting] = values
+            for part, which in self._by_part(region, waiting):
+                draws.accept(
+                    part.store, part.n_slots, part.slots, which, region, rank, start, self._stops, self._last,
+                    config.readable, config.window, config.strategy == "variant", self._is_span, accepted,
+                )  # fmt: skip
+            waiting = waiting[~accepted[waiting]]
+        return region, rank, start
+
+    def _turn(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        if self.config.reverse_complement:
+            draws.strands(np.uint64(self.seed), STRANDS, indices, self.config.reverse_complement, _COMPLEMENT, out)
+
+    def _is_turned(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        probe = np.full((len(indices), 1), ord("A"), np.uint8)
+        self._turn(indices, probe)
+        return probe[:, 0] != ord("A")
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One contig of a corpus; `ends` is the running number of valid starts by slot, then region."""
+    """Regions of one contig with the same slots.
+
+    Attributes
+    ----------
+    last
+        (R,): the least last valid start of any slot.
+    n_valid
+        (R, 2): valid starts of the slot that has most, and of all.
+    """
 
     contig: str
     bases: NDArray[np.uint8]
-    haplotypes: Haplotypes
+    store: Store
+    n_slots: int
+    slots: NDArray[np.int64]
     regions: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    n_holding: int
-
-    @property
-    def n_valid(self) -> int:
-        return int(self.ends[-1])
-
-    def locate(self, number: int) -> tuple[int, int]:
-        """Return (slot, start) of a valid start by its number."""
-        cell = int(np.searchsorted(self.ends, number, side="right"))
-        before = int(self.ends[cell - 1]) if cell else 0
-        slot, region = divmod(cell, len(self.regions))
-        return slot, int(self.regions[region, 0]) + number - before
+    last: NDArray[np.int64]
+    n_valid: NDArray[np.int64]
 
 
-def _no_edits() -> Haplotypes:
-    nothing = np.empty(0, np.int64)
-    return Haplotypes.of([], [], nothing, nothing, 1)
-
-
-def _records(haplotypes: Haplotypes, slot: int, start: int, window: int) -> list[dict[str, int]]:
-    """Return the records whose edits a window holds, by the haplotype's own coordinates."""
-    index = int(first_at(*haplotypes.arrays, slot, start))
-    held = []
-    for place in range(*haplotypes.offsets[slot : slot + 2]):
-        edit = int(haplotypes.carried[place])
-        begin = int(haplotypes.start[edit]) + int(haplotypes.growth[place])
-        size = int(haplotypes.alt_at[edit + 1] - haplotypes.alt_at[edit])
-        if begin < index + window and (begin + size > index if size else begin > index):
-            position, allele = (int(x) for x in haplotypes.records[edit])
-            held.append({"position": position, "allele": allele})
+def _records(part: _Part, slot: int, start: int, window: int) -> list[dict[str, int]]:
+    """Return the records whose edits a window holds a base of, or the junction of."""
+    store, held, at, n = part.store, [], start, 0
+    edits = np.empty(ROOM, np.int64)
+    for edit in carried(store, part.n_slots, slot, start, len(part.bases) - 1, edits) if len(store.start) else ():
+        begin, size = int(store.start[edit]), int(store.alt_at[edit + 1]) - int(store.alt_at[edit])
+        n += max(0, begin - at)
+        if n >= window:
+            break
+        seen = size - max(0, start - begin)
+        if seen > 0 or (size == 0 and n > 0):
+            held.append({"position": int(store.position[edit]), "allele": int(store.allele[edit])})
+        n += max(0, seen)
+        at = int(store.end[edit])
     return held
 
 

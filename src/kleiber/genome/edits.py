@@ -3,60 +3,258 @@
 A haplotype is one whole-contig string, so conflicts are decided once, over the whole contig, and a window never
 depends on where it starts. Policy ``bcftools`` is what ``bcftools consensus -H`` does (version 1.24): first come,
 first served, with one exception for an indel whose anchor base is the last base used. Policy ``edits`` trims alleles
-first and accepts whatever does not overlap; it keeps more.
+first and accepts whatever does not overlap; it keeps more. Both are decided, one is kept, and the calls on which they
+differ are counted.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from kleiber.errors import ConfigError
+from kleiber.genome.scan import Batch
 
-__all__ = ["POLICIES", "Acceptance", "trim"]
+__all__ = ["COUNTS", "POLICIES", "Edits", "Rules", "State", "accept", "new_edits", "new_state"]
 
 POLICIES = ("bcftools", "edits")
+COUNTS = (
+    "records",
+    "filtered",
+    "ref mismatch",
+    "missing",
+    "haploid",
+    "unphased",
+    "monomorphic",
+    "rare",
+    "star",
+    "symbolic",
+    "breakend",
+    "other letters",
+    "calls",
+    "conflicts",
+    "policies differ",
+)
+"""What a build counts: records, alleles called ``.`` or absent, ALT alleles dropped by reason, calls, calls dropped."""
+
+(
+    RECORDS,
+    FILTERED,
+    REF_MISMATCH,
+    MISSING,
+    HAPLOID,
+    UNPHASED,
+    MONOMORPHIC,
+    RARE,
+    STAR,
+    SYMBOLIC,
+    BREAKEND,
+    OTHER_LETTERS,
+    CALLS,
+    CONFLICTS,
+    DIFFER,
+) = range(len(COUNTS))
+
+FINE, UNSORTED, BEYOND_END, MISMATCH, NOT_PHASED = range(5)
+
+_UPPER = np.full(256, ord("N"), np.uint8)  # as the reference has it: A C G T, and N for the rest
+for _letter in b"ACGT":
+    _UPPER[_letter] = _UPPER[_letter + 32] = _letter
+_IS_BASE = np.zeros(256, bool)
+_IS_BASE[np.frombuffer(b"ACGTNacgtn", np.uint8)] = True
 
 
-def trim(position: int, ref: str, alt: str) -> tuple[int, int, str]:
-    """Return the bases that an allele really replaces: (start, end, alternative), 0-based half-open.
+class Rules(NamedTuple):
+    """What a build keeps; ``policy`` is a number of `POLICIES`."""
 
-    Shared prefix first, then shared suffix, as bcftools decides what is an indel; start = end is a pure insertion. What
-    is inserted before the first base of a contig has no base to belong to and counts as part of a longer first base.
+    policy: int
+    min_ac: float
+    min_af: float
+    only_pass: bool
+    skip_mismatch: bool
+    unphased_is_error: bool
+    take_deletions: bool
+
+
+class State(NamedTuple):
+    """How far each slot's accepted edits reach, for both policies (rows as in `POLICIES`), and the last position.
+
+    Attributes
+    ----------
+    used
+        int64 (2, slots): last reference base used, 1-based (bcftools); end of the last edit (edits).
+    inserted
+        bool (2, slots): whether the last accepted edit inserts (at ``used``, for edits).
     """
-    first = ref[0]
-    start, shared = position - 1, 0
-    while shared < min(len(ref), len(alt)) and ref[shared] == alt[shared]:
+
+    used: NDArray[np.int64]
+    inserted: NDArray[np.bool_]
+    position: NDArray[np.int64]
+
+
+class Edits(NamedTuple):
+    """Accepted edits with their carriers, in the order of the file; ``n`` holds how many edits, bases and carriers.
+
+    An edit replaces reference [start, end) by its alternative; start = end is a pure insertion.
+    """
+
+    n: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    position: NDArray[np.int64]
+    allele: NDArray[np.int64]
+    alt_at: NDArray[np.int64]
+    alt: NDArray[np.uint8]
+    carriers_at: NDArray[np.int64]
+    carriers: NDArray[np.int32]
+
+
+def new_state(n_slots: int) -> State:
+    """Return the state before a contig's first record."""
+    return State(np.zeros((2, n_slots), np.int64), np.zeros((2, n_slots), bool), np.zeros(1, np.int64))
+
+
+def new_edits(batch: Batch, n_bytes: int) -> Edits:
+    """Return room for all edits of a batch that was scanned from `n_bytes` bytes."""
+    n = int(batch.n[1])
+    columns = {name: np.empty(n, np.int64) for name in ("start", "end", "position", "allele")}
+    return Edits(
+        n=np.zeros(3, np.int64),
+        alt_at=np.zeros(n + 1, np.int64),
+        alt=np.empty(n_bytes, np.uint8),
+        carriers_at=np.zeros(n + 1, np.int64),
+        carriers=np.empty(int(batch.n[2]), np.int32),
+        **columns,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _trim(text, ref, ref_len, alt, alt_len, position):
+    """Return (start, end, where the alternative begins in ALT, its length): shared prefix cut first, then suffix.
+
+    What is inserted before the first base of a contig has no base to belong to: it makes that base longer.
+    """
+    shared = 0
+    while shared < min(ref_len, alt_len) and _UPPER[text[ref + shared]] == _UPPER[text[alt + shared]]:
         shared += 1
-    ref, alt, start = ref[shared:], alt[shared:], start + shared
     tail = 0
-    while tail < min(len(ref), len(alt)) and ref[len(ref) - 1 - tail] == alt[len(alt) - 1 - tail]:
+    while tail < min(ref_len, alt_len) - shared and (
+        _UPPER[text[ref + ref_len - 1 - tail]] == _UPPER[text[alt + alt_len - 1 - tail]]
+    ):
         tail += 1
-    end, body = start + len(ref) - tail, alt[: len(alt) - tail]
-    return (start, end, body) if end else (0, 1, body + first)
+    start = position - 1 + shared
+    end = position - 1 + ref_len - tail
+    if end == 0:
+        return 0, 1, shared, alt_len - shared - tail + 1
+    return start, end, shared, alt_len - shared - tail
 
 
-class Acceptance:
-    """Decide edit by edit, for all haplotypes of a contig at once, in the order of the file."""
+@njit(cache=True, nogil=True)
+def _unusable(text, alt, alt_len):
+    """Return why an ALT allele is no sequence, or 0."""
+    if alt_len == 1 and text[alt] == 42:  # *
+        return STAR
+    if text[alt] == 60:  # <
+        return SYMBOLIC
+    reason = 0
+    for i in range(alt, alt + alt_len):
+        if text[i] == 91 or text[i] == 93:  # [ ]
+            return BREAKEND
+        if not _IS_BASE[text[i]]:
+            reason = OTHER_LETTERS
+    return reason
 
-    def __init__(self, policy: str, n_slots: int):
-        if policy not in POLICIES:
-            raise ConfigError(f"There is no conflict policy {policy!r}; choose one of {', '.join(POLICIES)}.")
-        self.policy = policy
-        self.used = np.zeros(n_slots, np.int64)  # last reference base used, 1-based (bcftools); end of it (edits)
-        self.inserted = np.zeros(n_slots, bool)  # the last accepted edit inserts (at `used`, for edits)
 
-    def accept(self, carriers: NDArray[np.int64], position: int, ref: str, alt: str) -> NDArray[np.bool_]:
-        """Say which of the slots that carry an allele take it, and remember."""
-        start, end, body = trim(position, ref, alt)
-        used, inserted = self.used[carriers], self.inserted[carriers]
-        if self.policy == "bcftools":
-            anchored = (start == end) != (not body) and ref[0] == alt[0]
-            taken = (position > used) | ((position == used) & anchored & ~inserted)
-            last, inserts = position + len(ref) - 1, len(alt) > len(ref)
-        else:
-            taken = (start > used) | ((start == used) & ~((start == end) & inserted))
-            last, inserts = end, start == end
-        self.used[carriers[taken]] = last
-        self.inserted[carriers[taken]] = inserts
-        return taken
+@njit(cache=True, nogil=True)
+def accept(text, batch, bases, rules, state, counts, out):
+    """Decide every call of a batch; append accepted edits to `out` and counts to `counts`.
+
+    Returns
+    -------
+    (FINE, 0), or what is wrong and with which record: UNSORTED, BEYOND_END, MISMATCH, NOT_PHASED.
+    """
+    v = 0
+    for r in range(batch.n[0]):
+        position, ref, ref_len = batch.position[r], batch.ref_at[r], batch.ref_len[r]
+        first = v
+        while v < batch.n[1] and batch.record[v] == r:
+            v += 1
+        if position < state.position[0]:
+            return UNSORTED, r
+        state.position[0] = position
+        counts[RECORDS] += 1
+        if rules.only_pass and not batch.passes[r]:
+            counts[FILTERED] += 1
+            continue
+        if position - 1 + ref_len > bases.size:
+            return BEYOND_END, r
+        same = True
+        for i in range(ref_len):
+            same &= bases[position - 1 + i] == _UPPER[text[ref + i]]
+        if not same:
+            if not rules.skip_mismatch:
+                return MISMATCH, r
+            counts[REF_MISMATCH] += 1
+            continue
+        if batch.unphased[r] >= 0 and rules.unphased_is_error:
+            return NOT_PHASED, r
+        counts[UNPHASED] += batch.n_unphased[r]
+        counts[MISSING] += batch.n_missing[r]
+        fewest = max(1.0, rules.min_ac, rules.min_af * batch.n_present[r])
+        for k in range(first, v):
+            _accept_allele(text, batch, bases.size, r, k, fewest, rules, state, counts, out)
+    return FINE, 0
+
+
+@njit(cache=True, nogil=True)
+def _accept_allele(text, batch, length, r, k, fewest, rules, state, counts, out):
+    """Decide the calls of one ALT allele."""
+    alt, alt_len = batch.alt_at[k], batch.alt_len[k]
+    low, high = batch.carriers_at[k], batch.carriers_at[k + 1]
+    reason = _unusable(text, alt, alt_len)
+    position, ref, ref_len = batch.position[r], batch.ref_at[r], batch.ref_len[r]
+    is_deletion = reason == SYMBOLIC and rules.take_deletions and position < batch.stop[r] <= length
+    is_deletion = is_deletion and alt_len >= 5 and text[alt + 1] == 68 and text[alt + 2] == 69 and text[alt + 3] == 76
+    if is_deletion:  # <DEL>: the bases behind POS, up to END
+        ref_len, alt_len, alt, reason = batch.stop[r] - position + 1, 1, ref, 0
+    if reason == 0 and high - low < fewest:
+        reason = MONOMORPHIC if high == low else RARE
+    if is_deletion:
+        start, end, skip, size = position, batch.stop[r], 0, 0
+    else:
+        start, end, skip, size = _trim(text, ref, ref_len, alt, alt_len, position)
+    if reason == 0 and start == end and size == 0:
+        reason = MONOMORPHIC  # ALT is REF
+    if reason:
+        counts[reason] += 1
+        return
+    is_indel = (start == end) != (size == 0)
+    anchored = is_indel and _UPPER[text[ref]] == _UPPER[text[alt]]
+    last, inserts = position + ref_len - 1, alt_len > ref_len
+    e, n_bases, c = out.n[0], out.n[1], out.n[2]
+    used, inserted = state.used, state.inserted
+    before = c
+    for q in range(low, high):
+        slot = batch.carriers[q]
+        as_bcftools = position > used[0, slot] or (position == used[0, slot] and anchored and not inserted[0, slot])
+        as_edits = start > used[1, slot] or (start == used[1, slot] and not (start == end and inserted[1, slot]))
+        if as_bcftools:
+            used[0, slot], inserted[0, slot] = last, inserts
+        if as_edits:
+            used[1, slot], inserted[1, slot] = end, start == end
+        counts[DIFFER] += as_bcftools != as_edits
+        if as_bcftools if rules.policy == 0 else as_edits:
+            out.carriers[c] = slot
+            c += 1
+    counts[CALLS] += high - low
+    counts[CONFLICTS] += (high - low) - (c - before)
+    if c == before:
+        return
+    out.start[e], out.end[e] = start, end
+    out.position[e], out.allele[e] = position, batch.allele[k]
+    for i in range(size):
+        out.alt[n_bases + i] = _UPPER[text[alt + skip + i]]
+    out.alt_at[e + 1], out.carriers_at[e + 1] = n_bases + size, c
+    out.n[0], out.n[1], out.n[2] = e + 1, n_bases + size, c

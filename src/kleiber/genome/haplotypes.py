@@ -1,229 +1,281 @@
-"""Where a haplotype's bases are: the arithmetic of edits, compiled.
+"""Where a haplotype's bases are: windows, and the arithmetic of edits, compiled.
 
 Slot h of a contig carries edits e_0 < e_1 < …, disjoint and sorted. An edit replaces reference [start, end) by its
 alternative; base k of the alternative has the coordinate min(start + k, end - 1), and inserted bases that of the base
-before them. Everything else follows from one function, the number of haplotype bases before a coordinate, and its
-inverse; a window is then a slice of the whole-contig haplotype by construction.
+before them. A window walks the edits of the tiles that it crosses and copies; what needs lengths (how many bases lie
+between two coordinates, and the inverse) works on the edits of one haplotype, decoded.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["Haplotypes", "copy_window", "count_starts", "first_at", "holds_edit", "last_start"]
+from kleiber.genome.store import BLOCK_SHIFT, BLOCKS, GROUP, SHIFT, SKIP, TILE
 
-ARRAYS = ("start", "end", "alt_at", "alt", "offsets", "carried", "growth")
+__all__ = ["Carried", "carried", "copy_window", "count_starts", "first_at", "holds_edit", "last_start", "last_valid"]
+
+ROOM = TILE  # a tile has fewer edits
 
 
-@dataclass(frozen=True)
-class Haplotypes:
-    """The edits of one contig.
+@njit(cache=True, nogil=True)
+def decode(store, n_slots, slot, begin, until, is_start, out):
+    """Find the edits of a slot in the tile of `begin`: those that start before `until` and end behind `begin`.
 
-    Attributes
-    ----------
-    start, end
-        int64 (E,): the reference bases [start, end) that each edit replaces; start = end is an insertion.
-    alt_at, alt
-        int64 (E + 1,) offsets into uint8 ASCII: the alternative bases.
-    offsets
-        int64 (slots + 1,): slot h carries ``carried[offsets[h]:offsets[h + 1]]``.
-    carried
-        int32: numbers of edits, increasing within a slot.
-    growth
-        int32: how much longer the haplotype is than the reference before that edit.
-    records
-        int64 (E, 2): 1-based position in the file, and number of the ALT allele, of each edit.
+    Unless `is_start`, only those that start at or after `begin` count, an insertion right there too: a window that is
+    read on has passed what reaches across. Fills `out` with numbers of edits and returns how many.
     """
-
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
-    alt_at: NDArray[np.int64]
-    alt: NDArray[np.uint8]
-    offsets: NDArray[np.int64]
-    carried: NDArray[np.int32]
-    growth: NDArray[np.int32]
-    records: NDArray[np.int64]
-
-    @classmethod
-    def load(cls, folder: Path, number: int) -> Haplotypes:
-        """Map the arrays of contig `number` of a store."""
-        names = (*ARRAYS, "records")
-        return cls(**{name: np.load(folder / f"{number}.{name}.npy", mmap_mode="r") for name in names})
-
-    @classmethod
-    def of(
-        cls,
-        edits: list[tuple[int, int, str]],
-        records: list[tuple[int, int]],
-        edit_of: NDArray[np.int64],
-        slot_of: NDArray[np.int64],
-        n_slots: int,
-    ) -> Haplotypes:
-        """Lay out accepted edits; `edit_of` and `slot_of` pair them, in the order of the file."""
-        start = np.array([edit[0] for edit in edits], np.int64)
-        end = np.array([edit[1] for edit in edits], np.int64)
-        sizes = np.array([len(edit[2]) for edit in edits], np.int64)
-        order = np.argsort(slot_of, kind="stable")
-        carried = edit_of[order]
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(slot_of, minlength=n_slots))]).astype(np.int64)
-        change = np.concatenate([[0], np.cumsum((sizes - (end - start))[carried])])
-        growth = change[:-1] - np.repeat(change[offsets[:-1]], np.diff(offsets))
-        return cls(
-            start,
-            end,
-            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            np.frombuffer("".join(edit[2] for edit in edits).encode(), np.uint8),
-            offsets,
-            carried.astype(np.int32),
-            growth.astype(np.int32),
-            np.array(records, np.int64).reshape(-1, 2),
-        )
-
-    def save(self, folder: Path, number: int) -> None:
-        """Write the arrays as contig `number` of a store."""
-        for name in (*ARRAYS, "records"):
-            np.save(folder / f"{number}.{name}.npy", getattr(self, name))
-
-    @property
-    def n_slots(self) -> int:
-        """Haplotypes, two a sample."""
-        return len(self.offsets) - 1
-
-    @cached_property
-    def arrays(self) -> tuple[NDArray, ...]:
-        """What the compiled functions take, in their order."""
-        return tuple(np.asarray(getattr(self, name)) for name in ARRAYS)
-
-    def remaining(self, slot: int, start: int, end: int) -> int:
-        """Return how many haplotype bases have coordinates in [start, end)."""
-        return int(first_at(*self.arrays, slot, end) - first_at(*self.arrays, slot, start))
-
-
-@njit(cache=True, nogil=True)
-def _next_edit(end, offsets, carried, slot, at):
-    """Return the place in `carried` of the slot's first edit with end > at."""
-    low, high = offsets[slot], offsets[slot + 1]
-    while low < high:
-        middle = (low + high) // 2
-        if end[carried[middle]] > at:
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
-@njit(cache=True, nogil=True)
-def _growth(start, end, alt_at, offsets, carried, growth, slot, place):
-    """Return the change in length before the edit at `place`, which may be one past the slot's last."""
-    if place < offsets[slot + 1]:
-        return np.int64(growth[place])
-    if place == offsets[slot]:
-        return np.int64(0)
-    last = carried[place - 1]
-    return growth[place - 1] + (alt_at[last + 1] - alt_at[last]) - (end[last] - start[last])
-
-
-@njit(cache=True, nogil=True)
-def first_at(start, end, alt_at, alt, offsets, carried, growth, slot, at):
-    """Return the number of haplotype bases before reference coordinate `at`: the index of the first at or after it."""
-    place = _next_edit(end, offsets, carried, slot, at)
-    index = at + _growth(start, end, alt_at, offsets, carried, growth, slot, place)
-    if place < offsets[slot + 1] and start[carried[place]] < at:
-        edit = carried[place]
-        index -= max(0, at - start[edit] - (alt_at[edit + 1] - alt_at[edit]))
-    return index
-
-
-@njit(cache=True, nogil=True)
-def last_start(start, end, alt_at, alt, offsets, carried, growth, slot, index):
-    """Return the largest coordinate s with first_at(s) <= index: the inverse of `first_at`."""
-    low, high = offsets[slot], offsets[slot + 1]
-    while low < high:  # the first edit after whose alternative there are more than `index` bases
-        middle = (low + high) // 2
-        edit = carried[middle]
-        if start[edit] + growth[middle] + alt_at[edit + 1] - alt_at[edit] > index:
-            high = middle
-        else:
-            low = middle + 1
-    s = index - _growth(start, end, alt_at, offsets, carried, growth, slot, low)
-    if low < offsets[slot + 1]:
-        s = min(s, end[carried[low]] - 1)
-    return s
-
-
-@njit(cache=True, nogil=True)
-def holds_edit(start, end, alt_at, alt, offsets, carried, growth, slot, s, length):
-    """Say whether the window of `length` bases from s holds an edit: a base of one, or the junction of a deletion.
-
-    Only the next edit decides; a junction needs a base on either side.
-    """
-    index = first_at(start, end, alt_at, alt, offsets, carried, growth, slot, s)
-    place = _next_edit(end, offsets, carried, slot, s)
-    while place < offsets[slot + 1]:
-        edit = carried[place]
-        begin = start[edit] + growth[place]
-        size = alt_at[edit + 1] - alt_at[edit]
-        if (size > 0 and begin + size > index) or (size == 0 and begin > index):
-            return begin < index + length
-        place += 1
-    return False
-
-
-@njit(cache=True, nogil=True)
-def copy_window(bases, start, end, alt_at, alt, offsets, carried, growth, slot, s, out):
-    """Fill `out` with the haplotype from the first base at or after coordinate s; there have to be enough."""
-    place, stop = _next_edit(end, offsets, carried, slot, s), offsets[slot + 1]
-    at, n = s, 0
+    if store.row[np.uint64(begin) >> np.uint64(SHIFT)] < 0:
+        return 0
+    tile = np.uint64(store.row[np.uint64(begin) >> np.uint64(SHIFT)])
+    row = tile * np.uint64(BLOCKS) + ((np.uint64(begin) >> np.uint64(BLOCK_SHIFT)) & np.uint64(BLOCKS - 1))
+    low = np.int64(store.block[row])
+    n_reaching = store.carried_at[tile + np.uint64(1)] - store.carried_at[tile]
+    own = store.first[tile] - n_reaching
+    if not is_start and low < n_reaching:
+        low = n_reaching
+    # the dense edits: a row of bits
+    dense_at = store.dense_at[tile]
+    n_dense = store.dense_at[tile + np.uint64(1)] - dense_at
+    bit = np.int64(store.block_dense[row])
+    bits = store.bits_at[tile] + slot * ((n_dense + 7) >> 3)
+    # the others: a list of gaps
+    groups = np.uint64((n_slots + GROUP - 1) // GROUP)
+    group = tile * groups + np.uint64(slot // GROUP)
+    at = store.group_at[group] + np.int64(store.list_at[tile * np.uint64(n_slots) + np.uint64(slot)])
+    if slot % GROUP == GROUP - 1 or slot == n_slots - 1:
+        stop = store.group_at[group + np.uint64(1)]
+    else:
+        stop = store.group_at[group] + np.int64(store.list_at[tile * np.uint64(n_slots) + np.uint64(slot + 1)])
+    listed = np.int64(-1)
+    has_listed, has_bit = False, False
+    common = np.int64(-1)
+    n = 0
     while n < out.size:
-        edit = carried[place] if place < stop else -1
-        until = start[edit] if edit >= 0 else bases.size
-        while at < until and n < out.size:
-            out[n] = bases[at]
-            at += 1
-            n += 1
-        if edit < 0:
+        if not has_bit:
+            common = np.int64(1 << 30)
+            while bit < n_dense:
+                byte = store.bits[np.uint64(bits + (bit >> 3))] >> np.uint8(bit & 7)
+                if byte == 0:
+                    bit = (bit | 7) + 1
+                    continue
+                while byte & 1 == 0:
+                    byte >>= np.uint8(1)
+                    bit += 1
+                number = np.int64(store.dense[np.uint64(dense_at + bit)])
+                bit += 1
+                if number >= low:
+                    common = number
+                    break
+            has_bit = True
+        if not has_listed:
+            found = False
+            while at < stop:
+                gap = np.int64(store.lists[np.uint64(at)])
+                at += 1
+                if gap == SKIP:
+                    listed += SKIP
+                    continue
+                listed += gap + 1
+                if listed >= low:
+                    found = True
+                    break
+            if not found:
+                listed = np.int64(1 << 30)
+            has_listed = True
+        if common < listed:
+            number = common
+            has_bit = False
+        else:
+            number = listed
+            has_listed = False
+        if number == 1 << 30:
             return n
-        k = alt_at[edit] + min(at - until, alt_at[edit + 1] - alt_at[edit])  # s may lie inside the edit
-        while k < alt_at[edit + 1] and n < out.size:
-            out[n] = alt[k]
-            k += 1
+        if number < n_reaching:
+            edit = np.int64(store.carried[np.uint64(store.carried_at[tile] + number)])
+        else:
+            edit = own + number
+        start = np.int64(store.start[np.uint64(edit)])
+        if start >= until:
+            return n
+        if (np.int64(store.end[np.uint64(edit)]) > begin) if is_start else (start >= begin):
+            out[n] = edit
             n += 1
-        at = end[edit]
-        place += 1
     return n
 
 
 @njit(cache=True, nogil=True)
-def count_starts(start, end, alt_at, alt, offsets, carried, growth, regions, reach, window, n_valid, n_holding):
-    """Count, for every slot and region, the valid starts and those whose window holds an edit.
+def copy_window(bases, store, n_slots, slot, begin, out, edits):
+    """Fill `out` with the haplotype from the first base at or after coordinate `begin`; return how many bases.
 
-    A start is valid when `reach` bases follow it inside the region. ``regions`` is (R, 2); both results (slots, R).
+    Fewer than ``out.size`` only where the contig ends. ``edits`` is scratch: int64, `ROOM`.
     """
-    for slot in range(offsets.size - 1):
-        for r in range(regions.shape[0]):
-            a, b = regions[r]
-            room = first_at(start, end, alt_at, alt, offsets, carried, growth, slot, b) - reach
-            last = min(b - 1, last_start(start, end, alt_at, alt, offsets, carried, growth, slot, room))
-            n_valid[slot, r] = max(0, last - a + 1)
-            free = a  # the first start that is not counted yet
-            place = _next_edit(end, offsets, carried, slot, a)
-            while place < offsets[slot + 1] and free <= last:
-                edit = carried[place]
-                begin = start[edit] + growth[place]
-                size = alt_at[edit + 1] - alt_at[edit]
-                low = last_start(start, end, alt_at, alt, offsets, carried, growth, slot, begin - window) + 1
-                if low > last:
-                    break
-                final = begin + size - 1 if size > 0 else begin - 1
-                high = last_start(start, end, alt_at, alt, offsets, carried, growth, slot, final)
-                low, high = max(low, free), min(high, last)
-                if high >= low:
-                    n_holding[slot, r] += high - low + 1
-                    free = high + 1
-                place += 1
+    at, n, is_start = begin, 0, True
+    while n < out.size and at < bases.size:
+        until = min(((at >> SHIFT) + 1) << SHIFT, at + (out.size - n) + 8)
+        found = decode(store, n_slots, slot, at, until, is_start, edits)
+        is_start = False
+        for i in range(found):
+            edit = np.uint64(edits[i])
+            start = np.int64(store.start[edit])
+            if start > at:
+                n += _copy(bases, at, min(start - at, out.size - n), out, n)
+                at = start
+            alt = np.int64(store.alt_at[edit])
+            size = np.int64(store.alt_at[edit + np.uint64(1)]) - alt
+            skip = min(at - start, size)  # the window may begin inside the edit
+            n += _copy(store.alt, alt + skip, min(size - skip, out.size - n), out, n)
+            at = np.int64(store.end[edit])
+            if n == out.size:
+                return n
+        if at < until:
+            size = min(until - at, out.size - n, bases.size - at)
+            n += _copy(bases, at, size, out, n)
+            at += size
+    return n
+
+
+@njit(inline="always")
+def _copy(source, at, size, out, n):
+    for i in range(np.uint64(size)):
+        out[np.uint64(n) + i] = source[np.uint64(at) + i]
+    return size
+
+
+@njit(cache=True, nogil=True)
+def holds_edit(store, n_slots, slot, begin, length, edits):
+    """Say whether the window of `length` bases from `begin` holds an edit: a base of one, or a deletion's junction.
+
+    Only the next edit decides; a junction needs a base on either side.
+    """
+    at, n, is_start = begin, 0, True  # n: bases of the window so far
+    while n < length and (at >> SHIFT) < store.row.size:
+        until = min(((at >> SHIFT) + 1) << SHIFT, at + length - n)
+        found = decode(store, n_slots, slot, at, until, is_start, edits)
+        is_start = False
+        for i in range(found):
+            edit = np.uint64(edits[i])
+            start = np.int64(store.start[edit])
+            n += max(0, start - at)
+            size = np.int64(store.alt_at[edit + np.uint64(1)]) - np.int64(store.alt_at[edit])
+            if n >= length:
+                return False
+            if size > max(0, begin - start) or (size == 0 and n > 0):
+                return True
+            at = np.int64(store.end[edit])
+        if at < until:
+            n += until - at
+            at = until
+    return False
+
+
+class Carried(NamedTuple):
+    """The edits of one haplotype over a stretch, in order: bases they replace, bases they put, growth before each."""
+
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    size: NDArray[np.int64]
+    growth: NDArray[np.int64]
+
+
+@njit(cache=True, nogil=True)
+def carried(store, n_slots, slot, begin, until, edits):
+    """Return the numbers of the edits of a slot that touch [begin, until), and of what is inserted behind it."""
+    found = np.empty(64, np.int64)
+    n, at, is_start = 0, begin, True
+    while at <= until and (at >> SHIFT) < store.row.size:
+        edge = min(((at >> SHIFT) + 1) << SHIFT, until + 1)
+        k = decode(store, n_slots, slot, at, edge, is_start, edits)
+        is_start = False
+        if n + k > found.size:
+            grown = np.empty(2 * (n + k), np.int64)
+            grown[:n] = found[:n]
+            found = grown
+        found[n : n + k] = edits[:k]
+        n += k
+        at = edge
+    return found[:n]
+
+
+@njit(cache=True, nogil=True)
+def measured(store, numbers):
+    """Return edits of one haplotype as `Carried`."""
+    n = numbers.size
+    out = Carried(np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n + 1, np.int64))
+    out.growth[0] = 0
+    for i in range(n):
+        e = np.uint64(numbers[i])
+        out.start[i], out.end[i] = store.start[e], store.end[e]
+        out.size[i] = np.int64(store.alt_at[e + np.uint64(1)]) - np.int64(store.alt_at[e])
+        out.growth[i + 1] = out.growth[i] + out.size[i] - (out.end[i] - out.start[i])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def first_at(haplotype, at):
+    """Return the number of haplotype bases before reference coordinate `at`: the index of the first at or after it.
+
+    Up to a constant: that of the edits before the stretch that was decoded.
+    """
+    low, high = 0, haplotype.end.size  # the first edit that ends behind `at`
+    while low < high:
+        middle = (low + high) // 2
+        if haplotype.end[middle] > at:
+            high = middle
+        else:
+            low = middle + 1
+    index = at + haplotype.growth[low]
+    if low < haplotype.end.size and haplotype.start[low] < at:
+        index -= max(0, at - haplotype.start[low] - haplotype.size[low])
+    return index
+
+
+@njit(cache=True, nogil=True)
+def last_start(haplotype, index):
+    """Return the largest coordinate s with first_at(s) <= index: the inverse of `first_at`."""
+    low, high = 0, haplotype.end.size
+    while low < high:  # the first edit after whose alternative there are more than `index` bases
+        middle = (low + high) // 2
+        if haplotype.start[middle] + haplotype.growth[middle] + haplotype.size[middle] > index:
+            high = middle
+        else:
+            low = middle + 1
+    s = index - haplotype.growth[low]
+    if low < haplotype.end.size:
+        s = min(s, haplotype.end[low] - 1)
+    return s
+
+
+@njit(cache=True, nogil=True)
+def last_valid(store, n_slots, slot, begin, end, reach, edits):
+    """Return the last start in [begin, end) that `reach` bases of [begin, end) follow; less than `begin` when none."""
+    low = max(begin, end - 2 * reach - 1024)
+    while True:
+        haplotype = measured(store, carried(store, n_slots, slot, low, end, edits))
+        s = min(end - 1, last_start(haplotype, first_at(haplotype, end) - reach))
+        if s >= low or low == begin:
+            return s if s >= low else begin - 1
+        low = max(begin, low - 4 * (end - low))
+
+
+@njit(cache=True, nogil=True)
+def count_starts(store, n_slots, slot, begin, end, last, window, edits):
+    """Count the starts from `begin` to `last` whose window of `window` bases holds an edit, by interval arithmetic."""
+    haplotype = measured(store, carried(store, n_slots, slot, begin, end, edits))
+    holding, free = 0, begin  # the first start that is not counted yet
+    for i in range(haplotype.start.size):
+        if free > last:
+            break
+        index = haplotype.start[i] + haplotype.growth[i]
+        low = last_start(haplotype, index - window) + 1
+        if low > last:
+            break
+        final = index + haplotype.size[i] - 1 if haplotype.size[i] > 0 else index - 1
+        low, high = max(low, free), min(last_start(haplotype, final), last)
+        if high >= low:
+            holding += high - low + 1
+            free = high + 1
+    return holding

@@ -1,40 +1,55 @@
 """The haplotype store: every phased genome of a panel as edits of the reference, memory-mapped.
 
-Per contig: the table of edits (trimmed, sorted, with the record each came from), and for each slot the numbers of the
-edits it carries with the running change in length. A window is a binary search and a copy. Rejected: writing the
-haplotypes out, which is 6 GB for each genome.
+A panel is one folder that needs nothing else: the reference (hard links where that is possible), a part for each file
+it was built from, and the manifest, written last. A window costs a search and a copy. Rejected: writing the haplotypes
+out, which is 6 GB for each genome.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from kleiber.errors import ConfigError, DataError, StateError, UnknownContig, UnknownSample
-from kleiber.genome.assembly import Contig, Region, canonical_name
-from kleiber.genome.edits import Acceptance, trim
-from kleiber.genome.haplotypes import Haplotypes, copy_window
+from kleiber.genome.assembly import Contig, Region
+from kleiber.genome.build import PanelRules, build_parts
+from kleiber.genome.haplotypes import ROOM, carried, copy_window, first_at, measured
+from kleiber.genome.ploidy import ABSENT, ONE_SLOT, pseudo_autosomal
 from kleiber.genome.reference import Reference
-from kleiber.genome.vcf import MISSING, Record, VcfFile
+from kleiber.genome.store import Store, open_store
+from kleiber.genome.vcf import VcfFile
 from kleiber.storage import digest, file_digest, read_manifest, staged_folder, write_manifest
 
-__all__ = ["Panel"]
+__all__ = ["Panel", "PanelRules"]
+
+SCHEMA = 2
 
 
 class Panel:
-    """The haplotypes of a phased panel; make it with `build` and read it with `open`."""
+    """The haplotypes of a phased panel; make it with `build` and read it with `open`.
+
+    Attributes
+    ----------
+    samples
+        In the order of the file, or as they were asked for.
+    contigs
+        Those with records.
+    """
 
     def __init__(self, path: Path, manifest: dict[str, Any], reference: Reference):
         self.path, self.manifest, self.reference = Path(path), manifest, reference
         self.samples = tuple(manifest["samples"])
-        self.contigs = tuple(Contig(c["name"], reference.length(c["name"])) for c in manifest["contigs"])
-        self._opened: dict[str, Haplotypes] = {}
+        self.contigs = tuple(Contig(entry["name"], entry["length"]) for entry in manifest["contigs"])
+        self._opened: dict[str, Store] = {}
 
     @classmethod
     def build(
@@ -42,89 +57,104 @@ class Panel:
         reference: Reference,
         files: Sequence[str | Path],
         out: str | Path,
+        rules: PanelRules | None = None,
         *,
-        policy: str = "bcftools",
-        min_af: float = 0.0,
-        min_ac: int = 0,
-        unphased: str = "error",
-        ref_mismatch: str = "error",
+        samples: Sequence[str] | None = None,
+        sexes: Mapping[str, str] | None = None,
+        workers: int = 1,
+        progress: Callable[[str], None] = lambda text: None,
     ) -> Panel:
-        """Read phased VCF or BCF files into a store.
+        """Read phased VCF or BCF files, one or several contigs each, into a store.
+
+        It can be killed at any moment; the next call goes on with the files that are not done.
 
         Parameters
         ----------
-        policy
-            Which of two conflicting edits wins, ``"bcftools"`` or ``"edits"`` (see `kleiber.genome.edits`).
-        min_af, min_ac
-            ALT alleles rarer than this among the panel's own haplotypes are dropped, and counted.
-        unphased
-            Heterozygotes written with ``/``: ``"error"``, ``"skip"`` or ``"as-is"``.
-        ref_mismatch
-            Records whose REF is not the reference's: ``"error"`` or ``"skip"``.
+        samples
+            Keep these, in this order; all when None.
+        sexes
+            ``"male"`` or ``"female"`` by sample, for X and Y; see `kleiber.genome.ploidy`.
+        workers
+            Processes that read files side by side; what is written does not depend on it.
+        progress
+            Told a line for each file that is done.
 
         Raises
         ------
         DataError
             When a file cannot be used; names the file, the position and both values.
+        UnknownSample
+            When a sample is not in the files.
         """
-        sources = [VcfFile(Path(file)) for file in files]
-        if not sources:
+        if not files:
             raise ConfigError("A panel needs at least one VCF or BCF file.")
+        sources = [VcfFile(Path(file)) for file in files]
         for other in sources[1:]:
             if other.samples != sources[0].samples:
                 raise DataError(f"{other.path} and {sources[0].path} do not hold the same samples in the same order.")
-        rules = {
-            "policy": policy,
-            "min_af": min_af,
-            "min_ac": min_ac,
-            "unphased": unphased,
-            "ref_mismatch": ref_mismatch,
-        }
-        with staged_folder(out) as folder:
-            contigs: dict[str, dict[str, Any]] = {}
-            for source in sources:
-                _refuse_foreign(source, reference)
-                for contig, entry in _read_file(source, reference, folder, len(contigs), rules):
-                    if contig in contigs:
-                        raise DataError(
-                            f"{source.path}: records of {contig} stand in two files, or not together in one."
-                        )
-                    contigs[contig] = entry
-            if not contigs:
-                raise DataError(f"{', '.join(str(s.path) for s in sources)}: there is no record at all.")
+        for sample in samples or ():
+            if sample not in sources[0].samples:
+                raise UnknownSample(sample, sources[0].samples, str(sources[0].path))
+        chosen = tuple(dict.fromkeys(samples)) if samples else None
+        rules = rules or PanelRules()
+        with staged_folder(out, keep_partial=True) as folder:
+            paths = [source.path for source in sources]
+            parts = build_parts(paths, folder, reference, rules, chosen, sexes, workers, progress)
+            contigs: list[dict[str, Any]] = []
+            for number, part in enumerate(parts):
+                for k, entry in enumerate(part["contigs"]):
+                    if any(entry["name"] == other["name"] for other in contigs):
+                        raise DataError(f"{files[number]}: records of {entry['name']} stand in another file, too.")
+                    contigs.append({**entry, "part": number, "number": k})
+            for stale in set(folder.glob("part-*")) - {folder / f"part-{i}" for i in range(len(parts))}:
+                shutil.rmtree(stale)
+            shutil.rmtree(folder / "reference", ignore_errors=True)
+            shutil.copytree(reference.path, folder / "reference", copy_function=_link)
             manifest = {
-                "schema": 1,
-                "samples": list(sources[0].samples),
-                "sources": [source.path.name for source in sources],
+                "schema": SCHEMA,
+                "samples": list(chosen or sources[0].samples),
+                "sources": [part["source"] for part in parts],
                 "reference": reference.fingerprint,
-                "rules": rules,
-                "contigs": list(contigs.values()),
+                "rules": parts[0]["decides"]["rules"],
+                "contigs": contigs,
             }
             write_manifest(folder, manifest)
-        return cls.open(out, reference)
+        return cls.open(out)
 
     @classmethod
-    def open(cls, path: str | Path, reference: Reference) -> Panel:
-        """Open a store with the reference that it was built on.
+    def open(cls, path: str | Path, reference: Reference | None = None) -> Panel:
+        """Open a store; with `reference`, see that it is the one it was built on.
 
         Raises
         ------
         StateError
-            When there is no complete store, or it belongs to another reference.
+            When there is no complete store, it is of another version, or belongs to another reference.
         """
         manifest = read_manifest(path)
-        if manifest is None:
-            raise StateError(f"{path} holds no complete panel.\n  Build it again.")
-        if manifest["reference"] != reference.fingerprint:
-            raise StateError(f"The panel {path} was built on another reference than {reference.path}.")
-        return cls(Path(path), manifest, reference)
+        if manifest is None or "samples" not in manifest:
+            raise StateError(f"{path} holds no complete panel.\n  Build it: kleiber panel build --out {path} …")
+        if manifest.get("schema") != SCHEMA:
+            raise StateError(
+                f"{path} has the schema {manifest.get('schema')}, and {SCHEMA} is read.\n  Build it again."
+            )
+        own = Reference.open(Path(path) / "reference")
+        for other in (own, reference):
+            if other is not None and manifest["reference"] != other.fingerprint:
+                raise StateError(f"The panel {path} was built on another reference than {other.path}.")
+        return cls(Path(path), manifest, own)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of samples, rules and edits."""
-        return digest({key: self.manifest[key] for key in ("samples", "reference", "rules", "contigs")})
+        """SHA-256 of samples, reference, rules and edits."""
+        edits = [[entry["name"], entry["sha256"]] for entry in self.manifest["contigs"]]
+        return digest([*(self.manifest[key] for key in ("samples", "reference", "rules")), edits])
 
-    def haplotypes(self, contig: str) -> Haplotypes:
+    @property
+    def n_slots(self) -> int:
+        """Haplotypes, two a sample, whether or not both exist on a contig."""
+        return 2 * len(self.samples)
+
+    def store(self, contig: str) -> Store:
         """Return the edits of one contig, memory-mapped.
 
         Raises
@@ -132,13 +162,19 @@ class Panel:
         UnknownContig
             When the panel has no record on it.
         """
-        name = self.reference.resolve(contig)
-        if name not in self._opened:
-            numbers = {entry["name"]: i for i, entry in enumerate(self.manifest["contigs"])}
-            if name not in numbers:
-                raise UnknownContig(contig, numbers, "the panel")
-            self._opened[name] = Haplotypes.load(self.path, numbers[name])
-        return self._opened[name]
+        entry = self._entry(contig)
+        if entry["name"] not in self._opened:
+            self._opened[entry["name"]] = open_store(self.path / f"part-{entry['part']}", entry["number"])
+        return self._opened[entry["name"]]
+
+    def exists(self, contig: str, start: int, end: int) -> NDArray[np.bool_]:
+        """Say which slots there are on a region that crosses no border of a pseudo-autosomal one, (slots,)."""
+        entry = self._entry(contig)
+        length = self.reference.length(entry["name"])
+        if any(a <= start and end <= b for a, b in pseudo_autosomal(entry["name"], length)):
+            return np.ones(self.n_slots, bool)
+        kinds = np.load(self.path / f"part-{entry['part']}" / f"{entry['number']}.slots.npy")
+        return np.stack([kinds != ABSENT, (kinds != ABSENT) & (kinds != ONE_SLOT)], 1).ravel()
 
     def slot(self, sample: str, slot: int) -> int:
         """Return the number of a haplotype: two a sample, in the order of the samples."""
@@ -154,7 +190,7 @@ class Panel:
         Parameters
         ----------
         slot
-            0 (left of the bar in ``0|1``) or 1.
+            0 (left of the bar in ``0|1``) or 1. Males have only slot 0 on chrX outside the PARs.
         region
             0-based half-open, of the reference.
         mode
@@ -170,24 +206,71 @@ class Panel:
         UnknownSample, UnknownContig
             With the nearest known names.
         ConfigError
-            When the region leaves the contig or the haplotype ends first.
+            When the region leaves the contig, the haplotype ends first, or the sample has no such slot there.
         """
-        bases = self.reference.bases(region.contig)
+        name = self.reference.resolve(region.contig)
+        bases = self.reference.bases(name)
+        if mode not in ("anchored", "span"):
+            raise ConfigError(f"There is no mode {mode!r}; choose anchored or span.")
         if not 0 <= region.start <= region.end <= len(bases):
             raise ConfigError(f"{region} lies outside the contig, which is {len(bases):,} bases long.")
-        haplotypes = self.haplotypes(region.contig)
         number = self.slot(sample, slot)
-        rest = haplotypes.remaining(number, region.start, len(bases))
-        wanted = (
-            region.end - region.start
-            if mode == "anchored"
-            else rest - haplotypes.remaining(number, region.end, len(bases))
-        )
-        if wanted > rest:
-            raise ConfigError(f"{sample} slot {slot} has {rest:,} bases from {region} on, and {wanted:,} are wanted.")
+        for start, end in self.pieces(name, region.start, region.end):
+            if not self.exists(name, start, end)[number]:
+                raise ConfigError(f"{sample} has no slot {slot} on {Region(name, start, end)}.")
+        store = self.store(name)
+        wanted = region.end - region.start
+        if mode == "span":
+            wanted = _remaining(store, self.n_slots, number, region.start, region.end)
         out = np.empty(wanted, np.uint8)
-        copy_window(bases, *haplotypes.arrays, number, region.start, out)
+        got = copy_window(bases, store, self.n_slots, number, region.start, out, np.empty(ROOM, np.int64))
+        if got < wanted:
+            raise ConfigError(f"{sample} slot {slot} has {got:,} bases from {region} on, and {wanted:,} are wanted.")
         return out
+
+    def windows(
+        self, contig: str, slots: NDArray[np.integer], starts: NDArray[np.integer], out: NDArray[np.uint8]
+    ) -> None:
+        """Fill each row of `out` (n, length) with the anchored window of a slot from a 0-based start.
+
+        Raises
+        ------
+        ConfigError
+            When a haplotype ends before its row is full; names the first.
+        """
+        store, bases = self.store(contig), self.reference.bases(contig)
+        row = fill_windows(bases, store, self.n_slots, np.asarray(slots, np.int64), np.asarray(starts, np.int64), out)
+        if row >= 0:
+            sample, slot = self.samples[int(slots[row]) // 2], int(slots[row]) % 2
+            raise ConfigError(
+                f"{sample} slot {slot} has fewer than {out.shape[1]:,} bases from {contig}:{starts[row] + 1:,} on."
+            )
+
+    def pieces(self, contig: str, start: int, end: int) -> list[tuple[int, int]]:
+        """Cut [start, end) at the borders of the pseudo-autosomal regions."""
+        borders = {b for par in pseudo_autosomal(contig, self.reference.length(contig)) for b in par if start < b < end}
+        edges = [start, *sorted(borders), end]
+        return list(pairwise(edges))
+
+    def damage(self) -> list[str]:
+        """Compare every file with its checksum; return what is missing or has changed."""
+        problems = []
+        for entry in self.manifest["contigs"]:
+            for name, expected in entry["sha256"].items():
+                path = self.path / f"part-{entry['part']}" / name
+                if not path.is_file() or file_digest(path) != expected:
+                    problems.append(f"{path}: {'has changed' if path.is_file() else 'is missing'}")
+        for contig in self.reference.manifest["contigs"]:
+            if not self.reference.is_intact(contig["name"]):
+                problems.append(f"{self.reference.path}: {contig['name']} has changed")
+        return problems
+
+    def _entry(self, contig: str) -> dict[str, Any]:
+        name = self.reference.resolve(contig)
+        for entry in self.manifest["contigs"]:
+            if entry["name"] == name:
+                return entry
+        raise UnknownContig(contig, [entry["name"] for entry in self.manifest["contigs"]], "the panel")
 
     @cached_property
     def _slots(self) -> dict[str, int]:
@@ -200,148 +283,25 @@ class Panel:
         self.__init__(state["path"], state["manifest"], state["reference"])  # type: ignore[misc]
 
 
-def _refuse_foreign(source: VcfFile, reference: Reference) -> None:
-    """Refuse a file none of whose contigs, or longer contigs, are the reference's."""
-    ours = {canonical_name(contig.name): contig for contig in reference.contigs}
-    named = {canonical_name(name): (name, length) for name, length in source.lengths.items()}
-    if named and not set(named) & set(ours):
-        raise DataError(
-            f"{source.path} and the reference {reference.manifest['source']} have no contig in common.\n"
-            f"  The panel names {_few(name for name, _ in named.values())}; "
-            f"the reference {_few(c.name for c in ours.values())}.\n"
-            "  Pass the FASTA that the panel was called on."
-        )
-    for key, (name, length) in named.items():
-        if length is not None and key in ours and ours[key].length > length:
-            raise DataError(
-                f"{source.path} says that {name} is {length:,} bases long; the reference has {ours[key].length:,}.\n"
-                "  The panel was called on another assembly; pass the FASTA named in its header (##reference=...)."
-            )
+@njit(cache=True, nogil=True)
+def fill_windows(bases, store, n_slots, slots, starts, out):
+    """Fill each row of `out` with a window; return the first row that could not be filled, or -1."""
+    edits = np.empty(ROOM, np.int64)
+    for i in range(slots.size):
+        if copy_window(bases, store, n_slots, slots[i], starts[i], out[i], edits) < out.shape[1]:
+            return i
+    return -1
 
 
-def _few(names: Any) -> str:
-    names = list(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _remaining(store: Store, n_slots: int, slot: int, start: int, end: int) -> int:
+    """Return how many haplotype bases have coordinates in [start, end)."""
+    haplotype = measured(store, carried(store, n_slots, slot, start, end, np.empty(ROOM, np.int64)))
+    return int(first_at(haplotype, end) - first_at(haplotype, start))
 
 
-def _read_file(source: VcfFile, reference: Reference, folder: Path, first: int, rules: dict[str, Any]) -> Any:
-    """Yield (contig, manifest entry) of each contig of a file, writing its haplotypes."""
-    reader: _ContigReader | None = None
-    number = first
-    for record in source.records():
-        if reader is None or record.contig != reader.theirs:
-            if reader is not None:
-                yield reader.name, reader.finish(folder, number)
-                number += 1
-            reader = _ContigReader(source, record.contig, reference, rules)
-        reader.add(record)
-    if reader is not None:
-        yield reader.name, reader.finish(folder, number)
-
-
-class _ContigReader:
-    """The records of one contig on their way to haplotypes, with a count of everything that is dropped."""
-
-    def __init__(self, source: VcfFile, theirs: str, reference: Reference, rules: dict[str, Any]):
-        self.source, self.theirs, self.rules = source, theirs, rules
-        try:
-            self.name = reference.resolve(theirs)
-        except UnknownContig as error:
-            raise DataError(f"{source.path}: {error}") from None
-        self.bases = reference.bases(self.name)
-        self.n_slots = 2 * len(source.samples)
-        self.acceptance = Acceptance(rules["policy"], self.n_slots)
-        self.counts: Counter[str] = Counter()
-        self.edits: list[tuple[int, int, str]] = []
-        self.records: list[tuple[int, int]] = []
-        self.edit_of: list[NDArray[np.int64]] = []
-        self.slot_of: list[NDArray[np.int64]] = []
-        self.position = 0
-
-    def add(self, record: Record) -> None:
-        """Take the edits of one record."""
-        self.counts["records"] += 1
-        if record.position < self.position:
-            raise self._wrong(record, f"it stands after position {self.position:,}; sort the file")
-        self.position = record.position
-        if not self._matches_reference(record):
-            return
-        slots = record.alleles.ravel()
-        if record.unphased.any():
-            self._unphased(record, slots)
-        self.counts["missing"] += int((slots == MISSING).sum())
-        present = int((slots >= 0).sum())
-        for allele, alt in enumerate(record.alts, 1):
-            carriers = np.flatnonzero(slots == allele)
-            reason = _unusable(alt)
-            rare = len(carriers) < self.rules["min_ac"] or len(carriers) < self.rules["min_af"] * max(1, present)
-            if reason or not len(carriers) or rare or alt == record.ref:
-                self.counts[reason or ("rare" if len(carriers) and rare else "monomorphic")] += 1
-                continue
-            taken = carriers[self.acceptance.accept(carriers, record.position, record.ref, alt)]
-            self.counts["calls"] += len(carriers)
-            self.counts["conflicts"] += len(carriers) - len(taken)
-            if len(taken):
-                self.edit_of.append(np.full(len(taken), len(self.edits), np.int64))
-                self.slot_of.append(taken)
-                self.edits.append(trim(record.position, record.ref, alt))
-                self.records.append((record.position, allele))
-
-    def finish(self, folder: Path, number: int) -> dict[str, Any]:
-        """Write the contig and return its manifest entry."""
-        empty = [np.empty(0, np.int64)]
-        haplotypes = Haplotypes.of(
-            self.edits,
-            self.records,
-            np.concatenate(self.edit_of or empty),
-            np.concatenate(self.slot_of or empty),
-            self.n_slots,
-        )
-        haplotypes.save(folder, number)
-        return {
-            "name": self.name,
-            "n_edits": len(self.edits),
-            "counts": dict(sorted(self.counts.items())),
-            "sha256": {
-                name: file_digest(folder / f"{number}.{name}.npy")
-                for name in ("start", "end", "alt", "carried", "offsets")
-            },
-        }
-
-    def _matches_reference(self, record: Record) -> bool:
-        start, end = record.position - 1, record.position - 1 + len(record.ref)
-        if end > len(self.bases):
-            raise self._wrong(record, f"it ends at {end:,}, and the reference is {len(self.bases):,} bases long")
-        here = self.bases[start:end].tobytes().decode()
-        if here == record.ref:
-            return True
-        if self.rules["ref_mismatch"] == "skip":
-            self.counts["ref mismatch"] += 1
-            return False
-        raise DataError(
-            f"REF allele disagrees with the reference at {self.name}:{record.position:,} ({self.source.path}).\n"
-            f'  VCF has "{record.ref[:40]}", reference has "{here[:40]}".\n'
-            '  Pass the FASTA named in the VCF header (##reference=...), or skip such records (ref_mismatch = "skip").'
-        )
-
-    def _unphased(self, record: Record, slots: NDArray[np.int16]) -> None:
-        if self.rules["unphased"] == "error":
-            sample = self.source.samples[int(np.flatnonzero(record.unphased)[0])]
-            raise self._wrong(record, f"the genotype of {sample} is not phased (0/1); phase the panel first")
-        if self.rules["unphased"] == "skip":
-            slots[np.repeat(record.unphased, 2)] = 0
-            self.counts["unphased"] += int(record.unphased.sum())
-
-    def _wrong(self, record: Record, what: str) -> DataError:
-        return DataError(f"{self.source.path}, record at {self.theirs}:{record.position:,}: {what}.")
-
-
-def _unusable(alt: str) -> str:
-    """Say why an ALT allele is no sequence, or nothing."""
-    if alt == "*":
-        return "star"
-    if alt.startswith("<"):
-        return "symbolic"
-    if "[" in alt or "]" in alt:
-        return "breakend"
-    return "" if set(alt) <= set("ACGTN") else "other letters"
+def _link(source: str, target: str) -> None:
+    """Make a hard link, or a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -99,6 +99,11 @@ class Reference:
         """Return the stretches of N of a contig, (n, 2), 0-based half-open."""
         return np.load(self.path / f"{self._index[self.resolve(contig)]}.n.npy")
 
+    def is_intact(self, contig: str) -> bool:
+        """Compare a contig's bases with their checksum."""
+        number = self._index[self.resolve(contig)]
+        return file_digest(self.path / f"{number}.bases.npy") == self.manifest["contigs"][number]["sha256"]
+
     @cached_property
     def _maps(self) -> list[NDArray[np.uint8]]:
         return [np.load(self.path / f"{i}.bases.npy", mmap_mode="r") for i in range(len(self.contigs))]

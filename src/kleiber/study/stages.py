@@ -16,7 +16,7 @@ import numpy as np
 
 from kleiber.corpus.sampling import Corpus, CorpusConfig, open_corpus
 from kleiber.errors import ConfigError, StateError
-from kleiber.genome.panel import Panel
+from kleiber.genome.panel import Panel, PanelRules
 from kleiber.genome.reference import Reference
 from kleiber.storage import fingerprint, is_unchanged, read_manifest, staged_folder, write_atomic, write_manifest
 from kleiber.study.config import EMBEDDED, Study
@@ -73,8 +73,8 @@ def genome(study: Study, out: Path) -> tuple[Reference, Panel | None]:
         inputs = {str(path): fingerprint(path) for path in (fasta, *panel_files)}
         reference = Reference.build(fasta, folder / "reference")
         if panel_files:
-            rules = study.genome
-            Panel.build(reference, list(panel_files), folder / "panel", policy=rules.policy, min_af=rules.min_af)
+            rules = PanelRules(policy=study.genome.policy, min_af=study.genome.min_af)
+            Panel.build(reference, list(panel_files), folder / "panel", rules)
         write_manifest(folder, {"inputs": inputs})
     refuse_changed_inputs(out)
     reference = Reference.open(folder / "reference")
