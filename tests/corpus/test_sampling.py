@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from kleiber.corpus.regions import read_bed
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
-from kleiber.errors import ConfigError, UnknownName
+from kleiber.errors import ConfigError, DataError, UnknownName, UnknownSample
 from kleiber.genome.panel import Panel, PanelRules
 from kleiber.genome.reference import Reference
 from oracles import haplotype as oracle
@@ -75,6 +76,102 @@ def test_populations_are_counted_as_by_enumeration(tmp_path_factory, seed, split
         described = open_corpus(reference, panel, config, 1).describe()
         assert described["n_windows"] == len(everything)
         assert described["n_variant_windows"] == sum(edited for _, edited in everything.values())
+
+
+def spans(panel: dict, split: str, window: int, policy: str = "bcftools") -> dict[tuple, tuple[str, bool]]:
+    """Return every member of U in span mode: the haplotype over `window` reference bases, and whether it is edited."""
+    found = {}
+    for s in range(len(panel["samples"])):
+        for slot in (0, 1):
+            for name, begin, end in stretches(panel, split):
+                records = oracle.carried(panel, name, s, slot)
+                bases = oracle.haplotype(panel["contigs"][name], records, policy)
+                for start in range(begin, end - window + 1):
+                    edited = oracle.span_has_edit(panel["contigs"][name], records, start, start + window, policy)
+                    found[s, slot, name, start] = oracle.span(bases, start, start + window), edited
+    return found
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**32), st.sampled_from(["bcftools", "edits"]))
+def test_span_populations_are_counted_as_by_enumeration(tmp_path_factory, seed, policy):
+    drawn, reference, panel = open_random(seed, tmp_path_factory.mktemp("corpus"), policy)
+    for window in (5, 9):
+        everything = spans(drawn, "train", window, policy)
+        described = open_corpus(reference, panel, CorpusConfig("variant", window, None, HOLDOUT, mode="span"), 1)
+        assert described.describe()["n_windows"] == len(everything)
+        assert described.n_variant_windows == sum(edited for _, edited in everything.values())
+
+
+@pytest.mark.parametrize("strategy", ["pangenome", "variant"])
+def test_span_draws_are_uniform(strategy, tmp_path):
+    drawn, reference, panel = open_random(11, tmp_path)
+    everything = {k: v for k, v in spans(drawn, "train", 6).items() if strategy == "pangenome" or v[1]}
+    corpus = open_corpus(reference, panel, CorpusConfig(strategy, 6, None, HOLDOUT, mode="span"), 3)
+    counts = dict.fromkeys(everything, 0)
+    n = 20 * len(everything)
+    places = corpus.places(np.arange(n))
+    for i in range(n):
+        sample = panel.samples.index(places["sample"][i])
+        key = sample, places["slot"][i], places["contig"][i], places["start"][i] - 1
+        counts[key] += 1
+        if i < 500:
+            assert corpus[i].tobytes().decode() == everything[key][0]
+    assert chisquare(list(counts.values())).pvalue > 1e-4
+
+
+def test_contigs_drawn_first_are_equally_likely(tmp_path):
+    (tmp_path / "r.fa").write_text(f">long\n{'ACGTT' * 400}\n>short\n{'ACGTT' * 20}\n")
+    reference = Reference.build(tmp_path / "r.fa", tmp_path / "r")
+    even = open_corpus(reference, None, CorpusConfig("reference", 10, chromosome_uniform=True), 1)
+    places = even.places(np.arange(4000))
+    assert 0.46 < np.mean([c == "short" for c in places["contig"]]) < 0.54
+    usual = open_corpus(reference, None, CorpusConfig("reference", 10), 1).places(np.arange(4000))
+    assert np.mean([c == "short" for c in usual["contig"]]) < 0.08
+
+
+def test_included_and_excluded_regions_and_n(tmp_path):
+    (tmp_path / "r.fa").write_text(f">a\n{'ACGTT' * 20}{'N' * 30}{'GATTA' * 20}\n")
+    reference = Reference.build(tmp_path / "r.fa", tmp_path / "r")
+
+    def windows(**options) -> int:
+        return open_corpus(reference, None, CorpusConfig("reference", 10, **options), 1).describe()["n_windows"]
+
+    assert windows() == 91 + 91
+    assert windows(with_n=True) == 221
+    assert windows(include=("a:1-50",)) == 41
+    assert windows(exclude=("a:1-50",)) == 41 + 91
+    assert windows(include=("a:1-60",), exclude=("a:21-30",), holdout=("a:51-60",)) == 11 + 11
+    (tmp_path / "good.bed").write_text("# comment\na\t0\t50\tS\t1\n")
+    assert read_bed(tmp_path / "good.bed") == [["a", "0", "50", "S", "1"]]
+    for text in ("a\t5\n", "a\t9\t9\n", "a\tx\t9\n"):
+        (tmp_path / "bad.bed").write_text(text)
+        with pytest.raises(DataError, match=r"bad.bed, line 1: no interval"):
+            read_bed(tmp_path / "bad.bed")
+
+
+def test_chosen_samples_only(tmp_path):
+    _, reference, panel = open_random(5, tmp_path)
+    corpus = open_corpus(reference, panel, CorpusConfig("pangenome", 6, samples=("S1",)), 1)
+    assert set(corpus.places(np.arange(200))["sample"]) == {"S1"}
+    with pytest.raises(UnknownSample, match="S7"):
+        open_corpus(reference, panel, CorpusConfig("pangenome", 6, samples=("S7",)), 1)
+
+
+def test_no_held_out_base_is_ever_read(tmp_path):
+    """Every window is a substring of what a haplotype has between the held-out blocks, deletions across them too."""
+    drawn, reference, panel = open_random(8, tmp_path)
+    allowed = set()
+    for s in range(2):
+        for slot in (0, 1):
+            for name, begin, end in stretches(drawn, "train"):
+                bases = oracle.haplotype(drawn["contigs"][name], oracle.carried(drawn, name, s, slot))
+                inside = "".join(base for base, at in bases if begin <= at < end)
+                allowed |= {inside[i : i + 8] for i in range(len(inside) - 7)}
+    for strategy in ("reference", "pangenome", "variant"):
+        rows = open_corpus(reference, panel, CorpusConfig(strategy, 8, 8, HOLDOUT), 3).batch(np.arange(2000))
+        if strategy != "reference":
+            assert {row.tobytes().decode() for row in rows} <= allowed
 
 
 @pytest.mark.parametrize("strategy", ["reference", "pangenome", "variant"])

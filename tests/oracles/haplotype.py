@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pysam
+import pysam.bcftools
 
 
 def is_indel(ref: str, alt: str) -> bool:
@@ -70,32 +71,48 @@ def anchored(bases: list[tuple[str, int]], start: int, length: int) -> str | Non
     return rest[:length] if len(rest) >= length else None
 
 
-def has_edit(
-    reference: str, records: list[tuple[int, str, str]], start: int, length: int, policy: str = "bcftools"
-) -> bool:
-    """Say whether a window holds an edit, by marking what edits wrote and where they cut.
-
-    A base of an alternative in the window, or both bases around a deletion, are an edit.
-    """
-    marked: list[list[tuple[int, str]]] = [[(i, "")] for i in range(len(reference))]
+def marked(
+    reference: str, records: list[tuple[int, str, str]], policy: str = "bcftools"
+) -> list[tuple[int, bool, bool]]:
+    """Return every base as (coordinate, whether an edit wrote it, whether bases are gone right before it)."""
+    cells: list[list[tuple[int, str]]] = [[(i, "")] for i in range(len(reference))]
     for record in accepted(records, policy):
         begin, end, alt = trimmed(*record)
         for at in range(begin, end):
-            marked[at] = []
+            cells[at] = []
         for k in range(len(alt)):
-            marked[min(begin + k, end - 1)].append((min(begin + k, end - 1), "edit"))
+            cells[min(begin + k, end - 1)].append((min(begin + k, end - 1), "edit"))
         if not alt and begin > 0:
-            marked[begin - 1].append((begin - 1, "cut"))
+            cells[begin - 1].append((begin - 1, "cut"))
     out, cut = [], False
-    for at, what in (entry for cell in marked for entry in cell):
+    for at, what in (entry for cell in cells for entry in cell):
         if what == "cut":
             cut = True
             continue
         out.append((at, what == "edit", cut))
         cut = False
-    index = next((i for i, entry in enumerate(out) if entry[0] >= start), len(out))
-    window = out[index : index + length]
+    return out
+
+
+def _shows_edit(window: list[tuple[int, bool, bool]]) -> bool:
+    """Say whether bases show an edit: one that it wrote, or both that stand around a deletion."""
     return any(entry[1] for entry in window) or any(entry[2] for entry in window[1:])
+
+
+def has_edit(
+    reference: str, records: list[tuple[int, str, str]], start: int, length: int, policy: str = "bcftools"
+) -> bool:
+    """Say whether the window of `length` bases from `start` holds an edit."""
+    bases = marked(reference, records, policy)
+    index = next((i for i, entry in enumerate(bases) if entry[0] >= start), len(bases))
+    return _shows_edit(bases[index : index + length])
+
+
+def span_has_edit(
+    reference: str, records: list[tuple[int, str, str]], start: int, end: int, policy: str = "bcftools"
+) -> bool:
+    """Say whether the bases with coordinates in [start, end) hold an edit."""
+    return _shows_edit([entry for entry in marked(reference, records, policy) if start <= entry[0] < end])
 
 
 def random_panel(seed: int, n_contigs: int = 25, n_samples: int = 2, length: int = 80) -> dict[str, object]:

@@ -223,6 +223,24 @@ class Corpus:
             where["records"] = _records(part, slot, start, self.config.window)
         return where
 
+    def places(self, indices: NDArray[np.integer]) -> dict[str, list[Any]]:
+        """Return where many windows come from, as columns: contig, start (1-based), strand, sample, slot."""
+        numbers = np.asarray(indices, np.int64)
+        region, rank, start = self._draw(numbers)
+        n = len(numbers)
+        contig, slot = np.empty(n, object), np.full(n, -1, np.int64)
+        for part, which in self._by_part(region, np.arange(n)):
+            contig[which] = part.contig
+            slot[which] = part.slots[rank[which]]
+        samples = self.panel.samples if self.panel else None
+        return {
+            "contig": contig.tolist(),
+            "start": (start + 1).tolist(),
+            "strand": ["-" if turned else "+" for turned in self._is_turned(numbers)],
+            "sample": [samples[h // 2] if samples else None for h in slot],
+            "slot": [int(h % 2) if samples else None for h in slot],
+        }
+
     def describe(self) -> dict[str, Any]:
         """Return what the corpus is, as JSON: sizes of U and A, bases, GC, N, haplotypes, shares by contig."""
         letters = np.zeros(256, np.int64)
@@ -235,7 +253,6 @@ class Corpus:
         by_contig: dict[str, int] = {}
         for part in self._parts:
             by_contig[part.contig] = by_contig.get(part.contig, 0) + int(part.n_valid[:, 1].sum())
-        members = holding if self.config.strategy == "variant" else valid
         return {
             **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.config).items()},
             "territory": [str(region) for region in self.territory],
@@ -244,7 +261,6 @@ class Corpus:
             "n_windows": valid,
             "n_variant_windows": holding,
             "variant_share": holding / valid,
-            "coverage": {"mean": members * self.config.window / size},
             "gc": float((acgt[1] + acgt[2]) / max(1, acgt.sum())),
             "n": int(size - acgt.sum()),
             "windows_by_contig": by_contig,

@@ -180,15 +180,19 @@ class _Contigs:
     def read(self) -> list[dict[str, Any]]:
         """Write every contig of the file; return their entries for the manifest."""
         at: str | None = None
-        for theirs, text, batch in self.source.batches(self.task.rules.unphased == "as-is"):
-            if theirs != at:
-                if at is not None:
-                    self._finish()
-                self._begin(theirs)
-                at = theirs
-            self._add(text, batch)
-        if at is not None:
-            self._finish()
+        try:
+            for theirs, text, batch in self.source.batches(self.task.rules.unphased == "as-is"):
+                if theirs != at:
+                    if at is not None:
+                        self._finish()
+                    self._begin(theirs)
+                    at = theirs
+                self._add(text, batch)
+            if at is not None:
+                self._finish()
+        finally:
+            if at is not None:
+                self.writer.release()
         return self.entries
 
     def _begin(self, theirs: str) -> None:

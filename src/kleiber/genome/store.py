@@ -139,6 +139,10 @@ class StoreWriter:
         """Write what is left, and flush."""
         self._write_until(self.n_tiles)
         self._write("group_at", self._n_lists)
+        self.release()
+
+    def release(self) -> None:
+        """Close the files, complete or not."""
         for file in self._files.values():
             file.close()
 

@@ -1,0 +1,201 @@
+"""Verbs of corpora: corpus describe, sample, export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+__all__ = ["Choice", "app", "describe", "export", "sample"]
+
+app = App(name="corpus", help="Describe, sample and export corpora.")
+Several = Parameter(consume_multiple=True, negative="")
+Flag = Parameter(negative="")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Choice:
+    """Which corpus.
+
+    Parameters
+    ----------
+    panel
+        A haplotype store made by `kleiber panel build`; it holds its reference.
+    reference
+        A FASTA file, for the strategy reference without a panel.
+    strategy
+        reference, pangenome or variant.
+    window
+        Bases of a window.
+    holdout
+        Contigs or blocks that belong to the other split.
+    split
+        Which side of the split.
+    samples
+        Read these samples only.
+    contigs
+        Read these contigs only.
+    include, exclude
+        BED files: read these regions only, and not those.
+    reverse_complement
+        Probability that a window is read from the other strand.
+    with_n
+        Let windows hold N.
+    mode
+        anchored: every window has as many bases. span: the haplotype over so many reference bases.
+    chromosome_uniform
+        Draw the contig first, each alike, as the original study did.
+    seed
+        Decides every window.
+    """
+
+    panel: Path | None = None
+    reference: Path | None = None
+    strategy: Literal["reference", "pangenome", "variant"] = "reference"
+    window: int = 700
+    holdout: Annotated[tuple[str, ...], Several] = ()
+    split: Literal["train", "heldout"] = "train"
+    samples: Annotated[tuple[str, ...], Several] = ()
+    contigs: Annotated[tuple[str, ...], Several] = ()
+    include: Path | None = None
+    exclude: Path | None = None
+    reverse_complement: float = 0.0
+    with_n: Annotated[bool, Flag] = False
+    mode: Literal["anchored", "span"] = "anchored"
+    chromosome_uniform: Annotated[bool, Flag] = False
+    seed: int = 17
+
+
+@app.command
+def describe(choice: Choice = Choice(), *, n: int = 0, json: Annotated[bool, Flag] = False) -> None:
+    """Count the windows of a corpus: all, those that hold a variant, by contig; bases, GC, N.
+
+    Example: ``kleiber corpus describe --panel panel --strategy variant --window 700 --holdout chr8``
+
+    Parameters
+    ----------
+    n
+        Windows to be read: adds how often they pass over each base.
+    json
+        Print JSON.
+    """
+    from json import dumps
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as scratch:
+        facts = _open(choice, Path(scratch)).describe()
+    if n:
+        facts["coverage"] = n * choice.window / facts["n_unique_bases"]
+    if json:
+        print(dumps(facts))
+        return
+    for key, value in facts.items():
+        if isinstance(value, list):
+            value = ", ".join(map(str, value[:6])) + (f" and {len(value) - 6} more" if len(value) > 6 else "")
+        elif isinstance(value, dict):
+            value = ", ".join(f"{name} {number:,}" for name, number in value.items())
+        elif isinstance(value, int) and not isinstance(value, bool):
+            value = f"{value:,}"
+        print(f"{key:<20} {value}")
+
+
+@app.command
+def sample(choice: Choice = Choice(), *, n: int = 10, first: int = 0, json: Annotated[bool, Flag] = False) -> None:
+    """Print windows of a corpus as FASTA, with where each comes from.
+
+    Example: ``kleiber corpus sample --panel panel --strategy pangenome --n 3``
+
+    Parameters
+    ----------
+    n
+        How many.
+    first
+        The number of the first; any window can be asked for alone.
+    json
+        Print one JSON object a window, with the records that it holds.
+    """
+    from json import dumps
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as scratch:
+        corpus = _open(choice, Path(scratch))
+        for index in range(first, first + n):
+            text, where = corpus[index].tobytes().decode(), corpus.explain(index)
+            if json:
+                print(dumps({"index": index, **where, "sequence": text}))
+                continue
+            whose = f" {where['sample']} {where['slot']}" if where["sample"] else ""
+            print(f">{index} {where['contig']}:{where['start']}{where['strand']}{whose}\n{text}")
+
+
+@app.command
+def export(
+    choice: Choice = Choice(),
+    *,
+    n: int,
+    out: Path,
+    format: Literal["text", "fasta", "parquet"] = "text",
+    files: int = 100,
+    workers: int = 1,
+) -> None:
+    """Write windows of a corpus to files: the original study's layout, FASTA, or Parquet with provenance.
+
+    Example: ``kleiber corpus export --panel panel --strategy variant --n 1000000 --out corpora``
+
+    Parameters
+    ----------
+    n
+        How many windows.
+    out
+        They land in OUT/reference_sampling, OUT/random_sampling or OUT/variant_sampling.
+    format
+        text: one sequence a line. fasta. parquet: with sample, slot, contig, start and strand.
+    files
+        How many files.
+    workers
+        Processes that write side by side; the files do not depend on it.
+    """
+    from tempfile import TemporaryDirectory
+
+    from kleiber.corpus.export import export as write
+    from kleiber.study.progress import Narrator
+
+    with TemporaryDirectory() as scratch, Narrator().bar(f"exporting {n:,} windows") as told:
+        folder = write(_open(choice, Path(scratch)), n, out, format, files, workers, told)
+    print(folder)
+
+
+def _open(choice: Choice, scratch: Path) -> Any:
+    """Open the corpus of a choice; a FASTA is read into `scratch`."""
+    from kleiber.corpus.regions import read_bed
+    from kleiber.corpus.sampling import CorpusConfig, open_corpus
+    from kleiber.errors import ConfigError
+    from kleiber.genome.assembly import Region
+    from kleiber.genome.panel import Panel
+    from kleiber.genome.reference import Reference
+
+    def regions(bed: Path | None) -> tuple[str, ...]:
+        return tuple(str(Region(row[0], int(row[1]), int(row[2]))) for row in read_bed(bed)) if bed else ()
+
+    if (choice.panel is None) == (choice.reference is None):
+        raise ConfigError("Name either a panel (--panel STORE) or a reference (--reference FASTA).")
+    panel = Panel.open(choice.panel) if choice.panel else None
+    reference = panel.reference if panel else Reference.build(str(choice.reference), scratch / "reference")
+    config = CorpusConfig(
+        choice.strategy,
+        choice.window,
+        holdout=choice.holdout,
+        split=choice.split,
+        reverse_complement=choice.reverse_complement,
+        samples=choice.samples,
+        contigs=choice.contigs,
+        include=regions(choice.include),
+        exclude=regions(choice.exclude),
+        with_n=choice.with_n,
+        mode=choice.mode,
+        chromosome_uniform=choice.chromosome_uniform,
+    )
+    return open_corpus(reference, panel, config, choice.seed)
