@@ -1,4 +1,4 @@
-"""What a build does with every kind of record and file; stores are complete, checked, and the same however they came."""
+"""What a build does with every kind of record and file; stores are complete, checked, and the same however made."""
 
 from __future__ import annotations
 
