@@ -33,6 +33,7 @@ __all__ = ["STRATEGIES", "Corpus", "CorpusConfig", "open_corpus"]
 STRATEGIES = ("reference", "pangenome", "variant")
 WINDOWS = np.uint64(counter.stream_id("windows"))
 STRANDS = np.uint64(counter.stream_id("strands"))
+CHUNK = 8192  # windows: what drawing them read of the store is still in the cache when they are copied
 
 
 @dataclass(frozen=True)
@@ -190,10 +191,12 @@ class Corpus:
             raise ConfigError("Windows of mode 'span' vary in length; take them one by one.")
         numbers = np.asarray(indices, np.int64)
         out = np.empty((len(numbers), n_bases), np.uint8)
-        region, rank, start = self._draw(numbers)
-        for part, which in self._by_part(region, np.arange(len(numbers))):
-            draws.fill(part.bases, part.store, part.n_slots, part.slots, which, rank, start, out)
-        self._turn(numbers, out)
+        for at in range(0, len(numbers), CHUNK):
+            some, rows = numbers[at : at + CHUNK], out[at : at + CHUNK]
+            region, rank, start = self._draw(some)
+            for part, which in self._by_part(region, np.arange(len(some))):
+                draws.fill(part.bases, part.store, part.n_slots, part.slots, which, rank, start, rows)
+            self._turn(some, rows)
         return out
 
     def tiles(self, stride: int) -> list[tuple[str, int]]:

@@ -31,7 +31,7 @@ from kleiber.storage import digest, file_digest, read_manifest, staged_folder, w
 
 __all__ = ["Panel", "PanelRules"]
 
-SCHEMA = 2
+SCHEMA = 1
 
 
 class Panel:

@@ -81,7 +81,7 @@ def new_batch(n_samples: int, n_records: int, n_carriers: int) -> Batch:
         n=np.zeros(3, np.int64),
         passes=np.zeros(n_records, bool),
         carriers_at=np.zeros(room + 1, np.int64),
-        carriers=np.zeros(n_carriers, np.int32),
+        carriers=np.empty(n_carriers, np.int32),
         haploid=np.zeros(n_samples, bool),
         **integers,
         **alleles,

@@ -23,7 +23,7 @@ __all__ = ["VcfFile"]
 
 MISSING, ABSENT = -1, -2
 LONGEST_HEADER = 1 << 28  # bytes
-ROOM = 1 << 16  # records of a batch at most
+RECORDS, CARRIERS = 1 << 13, 1 << 20  # of a batch, at least
 
 
 class VcfFile:
@@ -65,6 +65,8 @@ class VcfFile:
 
     def batches(self, keep_unphased: bool = False) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
         """Yield (contig, text, batch) until the file ends; a batch's offsets point into its text.
+
+        The batch is one and the same, filled anew: take what you need before the next.
 
         Parameters
         ----------
@@ -112,7 +114,7 @@ class VcfFile:
             skip = max(0, skip - len(piece))
 
     def _text_batches(self, keep_unphased: bool) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
-        rest, number = b"", 1
+        rest, number, batch = b"", 1, self._new_batch()
         for piece in chain(self._contents(), [b"\n"]):
             cut = piece.rfind(b"\n") + 1
             if cut == 0:
@@ -120,13 +122,13 @@ class VcfFile:
                 continue
             text = np.frombuffer(rest + piece[:cut], np.uint8)
             rest = piece[cut:]
-            number = yield from self._scan_text(text, number, keep_unphased)
+            number = yield from self._scan_text(text, number, keep_unphased, batch)
 
-    def _scan_text(self, text: NDArray[np.uint8], number: int, keep_unphased: bool):
+    def _scan_text(self, text: NDArray[np.uint8], number: int, keep_unphased: bool, batch: Batch):
         """Yield the batches of whole lines; return the number of the next record, from 1."""
         n_samples = len(self.samples)
         at, contig = 0, b""
-        batch = self._new_batch(len(text))
+        batch.n[:] = 0
         while at < len(text):
             before = batch.n[0]
             at, why = (
@@ -146,7 +148,7 @@ class VcfFile:
             if why in (OTHER_CONTIG, FULL) and at < len(text):
                 if batch.n[0]:
                     yield contig.decode("utf-8", "replace"), text, batch
-                    batch = self._new_batch(len(text))
+                    batch.n[:] = 0
                 if why == OTHER_CONTIG:
                     contig = text[at : at + 1000].tobytes().split(b"\t")[0].split(b"\n")[0]
                     if not contig or (contig.find(b"\r") >= 0):
@@ -158,7 +160,7 @@ class VcfFile:
         return number
 
     def _bcf_batches(self, keep_unphased: bool) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
-        rest, number = b"", 1
+        rest, number, batch = b"", 1, self._new_batch()
         if "GT" not in self._keys.values():
             raise DataError(f"{self.path} holds no genotypes: its header does not describe GT.")
         gt_key = next(key for key, name in self._keys.items() if name == "GT")
@@ -167,7 +169,7 @@ class VcfFile:
             at, why = 0, FULL
             while why != ALL:
                 contig = int.from_bytes(data[at + 8 : at + 12].tobytes(), "little") if at + 12 <= len(data) else -1
-                batch = self._new_batch(len(data))
+                batch.n[:] = 0
                 at, why = scan_bcf(data, at, contig, len(self.samples), gt_key, keep_unphased, batch)
                 number += int(batch.n[0])
                 if why == IRREGULAR:
@@ -184,11 +186,8 @@ class VcfFile:
         if rest:
             raise damaged(self.path, "it ends inside a record")
 
-    def _new_batch(self, n_bytes: int) -> Batch:
-        """Return room for what `n_bytes` can hold: a genotype is at least a byte, a record more than its samples."""
-        n_samples = len(self.samples)
-        smallest = n_samples + 16
-        return new_batch(n_samples, min(ROOM, n_bytes // smallest + 1), 2 * n_samples + min(n_bytes, 1 << 23))
+    def _new_batch(self) -> Batch:
+        return new_batch(len(self.samples), RECORDS, 2 * len(self.samples) + CARRIERS)
 
 
 def _header_end(text: bytes) -> int | None:
