@@ -11,7 +11,7 @@ import sys
 
 from cyclopts import App
 
-from kleiber.cli import corpus, panel, study
+from kleiber.cli import corpus, fit, panel, study
 from kleiber.errors import KleiberError
 
 __all__ = ["app", "main"]
@@ -23,7 +23,7 @@ app = App(
     help_format="markdown",
 )
 
-for _verb in (study.new, study.run, study.report, panel.app, corpus.app):
+for _verb in (study.new, study.run, study.report, panel.app, corpus.app, fit.fit):
     app.command(_verb)
 
 

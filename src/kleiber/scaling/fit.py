@@ -8,7 +8,6 @@ and the best starts are polished together by a damped Gauss-Newton with analytic
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from kleiber import counter
 from kleiber.errors import ConfigError
 from kleiber.scaling.laws import PARAMETERS, log_loss, optimum_exponents
 from kleiber.scaling.observations import Observations
+from kleiber.scaling.result import IDENTIFIABLE, FitResult
 
 __all__ = ["FitResult", "fit", "huber"]
 
@@ -27,43 +27,6 @@ EXPONENTS = (0.01, 3.0)  # and those that a fit may end at
 STARTS = 12
 BOOTSTRAP = counter.stream_id("bootstrap")
 WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What one estimator says, with how sure it is.
-
-    Attributes
-    ----------
-    status
-        CONVERGED: usable. BOUND_HIT: a parameter ended on a bound, and its number means nothing. MAX_ITER: the
-        optimizer gave up. REFUSED: the data cannot carry the estimate; `warnings` says why.
-    estimates, intervals
-        By name; intervals are 95 %.
-    identified
-        Whether the data decide each parameter.
-    optima
-        Where a frontier method found a best model: ``{"flops", "n", "d"}`` each.
-    """
-
-    method: str
-    form: str
-    status: str
-    n: int
-    objective: float | None = None
-    ranges: dict[str, list[float]] = field(default_factory=dict)
-    estimates: dict[str, float] = field(default_factory=dict)
-    intervals: dict[str, list[float]] = field(default_factory=dict)
-    identified: dict[str, bool] = field(default_factory=dict)
-    covariance: list[list[float]] | None = None
-    warnings: tuple[str, ...] = ()
-    optima: tuple[dict[str, float], ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
-    inputs_sha256: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON."""
-        return {"schema": 1, **self.__dict__, "warnings": list(self.warnings), "optima": list(self.optima)}
 
 
 def huber(residuals: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
@@ -117,7 +80,7 @@ def fit(observations: Observations, delta: float = 1e-3, bootstrap: int = 1000, 
         samples = {key: np.array([_natural(t, x.mean(), y.mean())[key] for t in draws]) for key in estimates}
         intervals = {key: [float(q) for q in np.quantile(v, [0.025, 0.975])] for key, v in samples.items()}
         covariance = np.cov(np.array([samples[key] for key in PARAMETERS])).tolist()
-    identified = {key: _is_identified(key, intervals.get(key), float(observations.loss.min())) for key in estimates}
+    identified = {key: _is_identified(key, intervals.get(key), float(observations.loss.min())) for key in IDENTIFIABLE}
     identified["A"] &= identified["alpha"]
     identified["B"] &= identified["beta"]
     if on_bound:

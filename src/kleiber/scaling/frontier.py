@@ -7,19 +7,20 @@ anything under a budget of compute; it is here so that its number can be reprodu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
-from kleiber.scaling.fit import FitResult
-from kleiber.scaling.observations import Observations
+from kleiber.scaling.observations import Observations, positive
+from kleiber.scaling.result import FitResult, identified
 from kleiber.storage import digest
 
-__all__ = ["LossCurve", "envelope", "gradient_rule", "isoflop"]
+__all__ = ["LossCurve", "curves_of", "envelope", "gradient_rule", "isoflop"]
 
 SMOOTH = 100  # steps: the original study's forward window
 NEAR_END = 0.95  # of a run: behind it the cooldown, or the end of the schedule, bends the curve
@@ -31,7 +32,7 @@ NOT_OPTIMAL = (
 
 @dataclass(frozen=True)
 class LossCurve:
-    """The training loss of one run: parameters, then per logged step its number, tokens, FLOPs and loss."""
+    """The loss of one run: parameters, then per logged step its number, tokens, FLOPs and loss."""
 
     N: float
     step: NDArray[np.float64]
@@ -43,6 +44,25 @@ class LossCurve:
         """Return the mean of each step's loss and the next 99, fewer in short runs, as far as a window fits."""
         window = max(1, min(SMOOTH, len(self.loss) // 10 + 1))
         return np.convolve(self.loss, np.ones(window) / window, "valid")
+
+
+def curves_of(
+    table: pl.DataFrame, columns: Mapping[str, str] | None = None, name: str = "the table", *, exact_flops: bool = False
+) -> list[LossCurve]:
+    """Group the rows of a table into one curve for each N and seed, in the order of D; smallest model first.
+
+    Every row counts, annealed or not. The step is that of a column ``step`` or ``steps``, else D itself.
+    """
+    points = Observations.of(table.drop("annealed", strict=False), columns, name, exact_flops=exact_flops)
+    named = next((column for column in ("step", "steps") if column in table.columns), None)
+    step = positive(table, named, np.arange(1, len(table) + 1), name) if named else points.D
+    curves = []
+    for trunk in np.unique(points.cluster):
+        at = np.flatnonzero(points.cluster == trunk)
+        at = at[np.argsort(points.D[at], kind="stable")]
+        at = at[np.append(True, np.diff(points.D[at]) > 0)]
+        curves.append(LossCurve(float(points.N[at[0]]), step[at], points.D[at], points.C[at], points.loss[at]))
+    return sorted(curves, key=lambda curve: curve.N)
 
 
 @dataclass(frozen=True)
@@ -157,7 +177,10 @@ def gradient_rule(curves: Sequence[LossCurve], threshold: float | None = None, s
     for curve in sorted(curves, key=lambda curve: curve.N):
         smooth = curve.smooth()
         step = curve.step[: len(smooth)]
-        late = step >= start * curve.step[-1]
+        late = (step >= start * curve.step[-1]) & np.isfinite(smooth)
+        if late.sum() < 4:
+            warnings.append(f"{int(late.sum())} late points of {curve.N:.3g} parameters are too few for a curve")
+            continue
         try:
             (_, scale, power), _ = curve_fit(
                 lambda s, level, b, p: level + b * s**-p,
@@ -201,7 +224,7 @@ def _power_law(method: str, optima: list[_Optimum], refusal: str, *, warnings: l
         status="CONVERGED",
         estimates={"a": a, "b": b},
         intervals={"a": [a_low, a_high], "b": [b_low, b_high]},
-        identified={"a": a_high - a_low < 0.5},
+        identified=identified(a=a_high - a_low < 0.5),
         warnings=tuple(warnings),
         **known,
     )

@@ -1,12 +1,14 @@
 """One table of observations: a row a final, annealed checkpoint. Read, check, select.
 
 A stranger's CSV of (N, D, loss) works with one command: the usual column names are known, and what is missing, not a
-number or not positive is an error that names the row and the column. Rejected: guessing silently which column is N
-when two could be.
+number, not positive, there twice or of another kind than the rest is an error that names the row and the column.
+Rejected: guessing silently which column is N when two could be.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from kleiber.errors import ConfigError, DataError
 from kleiber.storage import digest
 
-__all__ = ["Observations", "read_table"]
+__all__ = ["Observations", "positive", "read_table", "select"]
 
 ALIASES = {
     "N": (
@@ -34,7 +36,13 @@ ALIASES = {
     "D": ("D", "n_tokens", "tokens", "training_tokens", "data"),
     "loss": ("loss", "final_loss", "eval_loss", "val_loss", "L"),
     "C": ("C", "flops", "Training FLOP", "compute"),
+    "unique": ("unique_tokens", "unique_data", "U"),
+    "se": ("loss_se", "se"),
 }
+NEEDED = ("N", "D", "loss")
+ONE_KIND = ("tokenizer", "tokeniser", "eval_set", "evaluation_set")  # losses that differ in these do not compare
+OWN = "flops_6nd"  # a table with this column counts operations exactly and knows that it does
+TOLERANCE = 0.01  # of C against 6·N·D
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,10 @@ class Observations:
         Which column each quantity came from.
     warnings
         What the reader should know of the table.
+    annealed
+        Whether the points are final ones; False when the table says that none is.
+    unique, se
+        float64 (n,) or None: data of which D are repeats, in the unit of D, and the standard error of each loss.
     """
 
     N: NDArray[np.float64]
@@ -60,50 +72,86 @@ class Observations:
     cluster: NDArray[np.int64]
     columns: dict[str, str]
     warnings: tuple[str, ...] = ()
+    annealed: bool = True
+    unique: NDArray[np.float64] | None = None
+    se: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.N)
 
     @classmethod
-    def of(cls, table: pl.DataFrame, columns: dict[str, str] | None = None, name: str = "the table") -> Observations:
+    def of(
+        cls,
+        table: pl.DataFrame,
+        columns: Mapping[str, str] | None = None,
+        name: str = "the table",
+        exact_flops: bool = False,
+    ) -> Observations:
         """Select N, D and loss from a table; annealed rows only where it says which they are.
+
+        Parameters
+        ----------
+        columns
+            Which column is N, D, loss, C, unique (data before repeats) or se, where its name is not a usual one.
+        exact_flops
+            Take the column of C as it is. Otherwise it has to be 6·N·D, except in kleiber's own tables, which carry
+            both counts.
 
         Raises
         ------
         DataError
-            When a column is missing, or a value is no positive number; names the row (from 1) and the column.
+            When a column is missing; a value is no positive number; a row is there twice; tokenizers or evaluation
+            sets are mixed; or C is not 6·N·D. Names the row (from 1) and the column.
         ConfigError
             When a column that was asked for is not there.
         """
+        asked = dict(columns or {})
+        if unknown := sorted(asked.keys() - ALIASES.keys()):
+            raise ConfigError(f"{unknown[0]} is none of the quantities {', '.join(ALIASES)}.")
         warnings: list[str] = []
+        row = np.arange(1, len(table) + 1)
+        _refuse_repeats(table, name)
+        annealed = True
         if "annealed" in table.columns:
-            table = table.filter(pl.col("annealed"))
+            keep = _truth(table["annealed"], name)
+            annealed = bool(keep.any())
+            if not annealed:
+                warnings.append("no row is annealed: losses of unfinished runs lie above those of finished ones")
+            elif not keep.all():
+                warnings.append(f"{int((~keep).sum())} rows are not annealed and left out")
+            keep = keep if annealed else np.ones(len(table), bool)
+            table, row = table.filter(pl.Series(keep)), row[keep]
         else:
             warnings.append("no column says which points are annealed; all are taken as final")
-        chosen = {key: _column(table, key, (columns or {}).get(key), name) for key in ALIASES}
+        _refuse_mixtures(table, row, name)
+        chosen = {key: _column(table, key, asked.get(key), name) for key in ALIASES}
         if chosen["D"] is None and chosen["C"] is not None and chosen["N"] is not None:
-            table = table.with_columns((pl.col(chosen["C"]) / (6 * pl.col(chosen["N"]))).alias("C / 6N"))
+            values = {key: positive(table, column, row, name) for key in ("N", "C") if (column := chosen[key])}
+            table = table.with_columns(pl.Series("C / 6N", values["C"] / (6 * values["N"])))
             chosen["D"] = "C / 6N"
             warnings.append("D is computed as C / 6N")
-        for key in ("N", "D", "loss"):
+        for key in NEEDED:
             if chosen[key] is None:
                 raise DataError(
                     f"{name} has no column for {key}; it has {', '.join(table.columns)}.\n"
                     f"  Name it: --columns {key}=NAME."
                 )
-        values = {key: _positive(table, column, name) for key, column in chosen.items() if column}
+        if not len(table):
+            raise DataError(f"{name} has no rows.")
+        values = {key: positive(table, column, row, name) for key, column in chosen.items() if column}
+        product = 6 * values["N"] * values["D"]
         if "C" not in values:
-            values["C"] = 6 * values["N"] * values["D"]
+            values["C"] = product
+        elif not exact_flops and OWN not in table.columns:
+            _refuse_other_flops(values["C"], product, row, f"{name}, column {chosen['C']!r}")
         seed = table["seed"].to_numpy() if "seed" in table.columns else np.zeros(len(table))
         trunk = np.unique(np.stack([values["N"], seed]), axis=1, return_inverse=True)[1]
         return cls(
-            values["N"],
-            values["D"],
-            values["loss"],
-            values["C"],
-            trunk.astype(np.int64),
-            {key: column for key, column in chosen.items() if column},
-            tuple(warnings),
+            **values,
+            cluster=trunk.astype(np.int64),
+            columns={key: column for key, column in chosen.items() if column},
+            warnings=tuple(warnings),
+            annealed=annealed,
         )
 
     @property
@@ -113,9 +161,8 @@ class Observations:
 
     def take(self, keep: NDArray[np.bool_]) -> Observations:
         """Return some of the points."""
-        N, D, loss, C = (x[keep] for x in (self.N, self.D, self.loss, self.C))
-        cluster = np.unique(self.cluster[keep], return_inverse=True)[1]
-        return replace(self, N=N, D=D, loss=loss, C=C, cluster=cluster)
+        parts = {key: getattr(self, key)[keep] for key in ALIASES if getattr(self, key) is not None}
+        return replace(self, **parts, cluster=np.unique(self.cluster[keep], return_inverse=True)[1])
 
     def ranges(self) -> dict[str, list[float]]:
         """Return the smallest and largest value of each quantity."""
@@ -133,19 +180,49 @@ def read_table(path: Path) -> pl.DataFrame:
         When the file is missing or is no table.
     """
     readers: dict[str, Any] = {
-        ".csv": pl.read_csv,
-        ".tsv": pl.read_csv,
-        ".jsonl": pl.read_ndjson,
+        ".csv": lambda file: pl.read_csv(file, infer_schema_length=None),
+        ".tsv": lambda file: pl.read_csv(file, separator="\t", infer_schema_length=None),
+        ".jsonl": _read_json_lines,
         ".parquet": pl.read_parquet,
     }
     if path.suffix not in readers:
         raise DataError(f"{path} is no table that can be read: its name must end in {', '.join(readers)}.")
     try:
-        return pl.read_csv(path, separator="\t") if path.suffix == ".tsv" else readers[path.suffix](path)
+        return readers[path.suffix](path)
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise DataError(f"{path} is no table: {error}") from None
+
+
+def _read_json_lines(path: Path) -> pl.DataFrame:
+    """Read objects line by line; a column of numbers and text becomes text, so that the check can name its row."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}, line {number} is no JSON object: {error}.") from None
+    return pl.DataFrame(rows, infer_schema_length=None, strict=False)
+
+
+def select(table: pl.DataFrame, where: Mapping[str, str], name: str = "the table") -> pl.DataFrame:
+    """Return the rows whose columns have the given values, compared as text.
+
+    Raises
+    ------
+    ConfigError
+        When a column is not there, or no row has the value; lists the values that there are.
+    """
+    for column, value in where.items():
+        if column not in table.columns:
+            raise ConfigError(f"{name} has no column {column!r}; it has {', '.join(table.columns)}.")
+        text = table[column].cast(pl.String)
+        if not (text == value).any():
+            known = ", ".join(map(str, text.unique().sort().to_list()[:10]))
+            raise ConfigError(f"{name}, column {column!r}: no row has {value!r}; there are {known}.")
+        table = table.filter(text == value)
+    return table
 
 
 def _column(table: pl.DataFrame, key: str, asked: str | None, name: str) -> str | None:
@@ -156,11 +233,55 @@ def _column(table: pl.DataFrame, key: str, asked: str | None, name: str) -> str 
     return next((alias for alias in ALIASES[key] if alias in table.columns), None)
 
 
-def _positive(table: pl.DataFrame, column: str, name: str) -> NDArray[np.float64]:
+def positive(table: pl.DataFrame, column: str, row: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+    """Return a column of positive numbers, or raise `DataError` naming the first row (as `row` counts) that is none."""
     values = table[column].cast(pl.Float64, strict=False).to_numpy()
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if len(bad):
         raise DataError(
-            f"{name}, row {bad[0] + 1}, column {column!r}: {table[column][int(bad[0])]!r} is no positive number."
+            f"{name}, row {row[bad[0]]}, column {column!r}: {table[column][int(bad[0])]!r} is no positive number."
         )
     return values
+
+
+def _truth(column: pl.Series, name: str) -> NDArray[np.bool_]:
+    """Return a column of true and false, which a CSV may spell in several ways."""
+    text = column.cast(pl.String).str.to_lowercase()
+    bad = np.flatnonzero(~text.is_in(["true", "1", "false", "0"]).fill_null(False).to_numpy())
+    if len(bad):
+        raise DataError(f"{name}, row {bad[0] + 1}, column {column.name!r}: {column[int(bad[0])]!r} is no truth value.")
+    return text.is_in(["true", "1"]).to_numpy()
+
+
+def _refuse_repeats(table: pl.DataFrame, name: str) -> None:
+    if not table.width:
+        return
+    twice = np.flatnonzero(~table.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy())
+    if len(twice):
+        first = np.flatnonzero([other == table.row(int(twice[0])) for other in table.iter_rows()])[0]
+        raise DataError(
+            f"{name}, row {twice[0] + 1} repeats row {first + 1} in every column ({', '.join(table.columns)}).\n"
+            f"  {len(twice)} of {len(table)} rows are repeats. Remove them: a copy would count as a new measurement."
+        )
+
+
+def _refuse_mixtures(table: pl.DataFrame, row: NDArray[np.int64], name: str) -> None:
+    for column in ONE_KIND:
+        if column in table.columns and table[column].n_unique() > 1:
+            kinds = table[column].to_list()
+            other = next(i for i, kind in enumerate(kinds) if kind != kinds[0])
+            raise DataError(
+                f"{name}, row {row[other]}, column {column!r}: {kinds[other]!r}, and {kinds[0]!r} in row {row[0]}.\n"
+                f"  Losses of different kinds do not share a law. Fit one kind: --where {column}={kinds[0]}."
+            )
+
+
+def _refuse_other_flops(C: NDArray[np.float64], product: NDArray[np.float64], row: NDArray, where: str) -> None:
+    off = np.flatnonzero(np.abs(C / product - 1) > TOLERANCE)
+    if len(off):
+        named = ", ".join(str(r) for r in row[off[:10]]) + (", …" if len(off) > 10 else "")
+        raise DataError(
+            f"{where}: {len(off)} of {len(C)} rows differ from 6·N·D by more than 1 % (rows {named}); "
+            f"row {row[off[0]]} has {C[off[0]]:.6g}, and 6·N·D is {product[off[0]]:.6g}.\n"
+            "  If the column counts operations exactly, say --flops exact; else mend N, D or C."
+        )

@@ -1,0 +1,126 @@
+"""The verb of scaling laws: fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from kleiber.scaling.result import FitResult
+
+__all__ = ["fit"]
+
+
+def fit(
+    file: str,
+    *,
+    method: Literal["parametric", "isoflop", "envelope", "gradient-rule", "all"] = "parametric",
+    delta: float = 1e-3,
+    columns: str = "",
+    where: str = "",
+    budgets: str = "",
+    flops: Literal["6nd", "exact"] = "6nd",
+    bootstrap: int = 1000,
+    seed: int = 0,
+    json: bool = False,
+    out: Path | None = None,
+) -> None:
+    """Fit a scaling law to a table of (N, D, loss), and say how far to believe it.
+
+    A fit that ran exits 0 whatever its status: CONVERGED, BOUND_HIT, MAX_ITER or REFUSED.
+
+    Example: ``kleiber fit losses.csv --columns N=params,D=tokens,loss=val_loss``
+
+    Parameters
+    ----------
+    file
+        A .csv, .tsv, .jsonl or .parquet file, a row a finished and annealed model.
+    method
+        The estimator, or all of them; the envelope and the gradient rule take the rows of one N as its loss curve.
+    delta
+        Where the Huber loss of log residuals turns linear.
+    columns
+        Names of columns that are not the usual ones: N=…,D=…,loss=…,C=….
+    where
+        Rows to keep: COLUMN=VALUE,….
+    budgets
+        Budgets of compute for IsoFLOP, in FLOPs: 1e18,1e19,….
+    flops
+        Whether a column of compute is 6·N·D (checked) or an exact count.
+    bootstrap
+        Draws behind the intervals; 0 for none.
+    seed
+        Decides the draws.
+    json
+        Print JSON alone: one object, or a list with ``--method all``.
+    out
+        A folder for the full results as JSON.
+    """
+    from json import dumps
+
+    from kleiber.scaling.observations import read_table, select
+    from kleiber.scaling.words import describe
+    from kleiber.storage import write_atomic
+
+    table = select(read_table(Path(file)), _pairs(where, "--where"), file)
+    exact = flops == "exact"
+    chosen = [method] if method != "all" else ["parametric", "isoflop", "envelope", "gradient-rule"]
+    names, compute = _pairs(columns, "--columns"), _numbers(budgets, "--budgets")
+    results = [_result(one, table, file, names, exact, compute, delta, bootstrap, seed) for one in chosen]
+    if out is not None:
+        for result in results:
+            text = dumps(result.to_dict(), indent=1, sort_keys=True, allow_nan=False)
+            write_atomic(out / f"{result.method}.json", text + "\n")
+    if json:
+        found = [result.summary() for result in results]
+        print(dumps(found if method == "all" else found[0], indent=1, allow_nan=False))
+    else:
+        print("\n\n".join(describe(result) for result in results))
+
+
+def _result(
+    method: str,
+    table: pl.DataFrame,
+    file: str,
+    columns: dict[str, str],
+    exact: bool,
+    budgets: list[float],
+    delta: float,
+    bootstrap: int,
+    seed: int,
+) -> FitResult:
+    from kleiber.scaling import frontier
+    from kleiber.scaling.fit import fit as parametric
+    from kleiber.scaling.observations import Observations
+
+    if method in ("envelope", "gradient-rule"):
+        curves = frontier.curves_of(table, columns, file, exact_flops=exact)
+        return frontier.envelope(curves) if method == "envelope" else frontier.gradient_rule(curves)
+    points = Observations.of(table, columns, file, exact_flops=exact)
+    if method == "isoflop":
+        return frontier.isoflop(points, budgets or None)
+    return parametric(points, delta=delta, bootstrap=bootstrap, seed=seed)
+
+
+def _pairs(text: str, option: str) -> dict[str, str]:
+    from kleiber.errors import ConfigError
+
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    for name, equals, value in pairs:
+        if not (name.strip() and equals and value.strip()):
+            raise ConfigError(f"{option} {text!r} cannot be read: it is NAME=VALUE, with commas between several.")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    from kleiber.errors import ConfigError
+
+    try:
+        numbers = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = [0.0]
+    if any(not 0 < number < float("inf") for number in numbers):
+        raise ConfigError(f"{option} {text!r} cannot be read: it is positive numbers with commas between them.")
+    return numbers

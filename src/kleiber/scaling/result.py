@@ -1,0 +1,78 @@
+"""What an estimator returns: one frozen shape for all of them, with a status and its doubts.
+
+Rejected: bare numbers, or exceptions where the data say nothing: a refusal is a result that belongs in the table too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["IDENTIFIABLE", "FitResult", "identified"]
+
+IDENTIFIABLE = ("E", "A", "B", "alpha", "beta", "a")
+PUBLIC = (
+    "schema",
+    "method",
+    "form",
+    "status",
+    "objective",
+    "n",
+    "ranges",
+    "estimates",
+    "intervals",
+    "identified",
+    "covariance",
+    "warnings",
+    "settings",
+    "inputs_sha256",
+)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What one estimator says, with how sure it is.
+
+    Attributes
+    ----------
+    status
+        CONVERGED: usable. BOUND_HIT: a parameter ended on a bound, and its number means nothing. MAX_ITER: the
+        optimizer gave up. REFUSED: the data cannot carry the estimate; `warnings` says why.
+    estimates, intervals
+        By name; intervals are 95 %.
+    identified
+        Whether the data decide each of E, A, B, α, β and a (and with a, b).
+    covariance
+        Of E, A, B, α, β, in this order, over the bootstrap.
+    optima
+        Where a frontier method found a best model: ``{"flops", "n", "d"}`` each.
+    """
+
+    method: str
+    form: str
+    status: str
+    n: int
+    objective: float | None = None
+    ranges: dict[str, list[float]] = field(default_factory=dict)
+    estimates: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    identified: dict[str, bool] = field(default_factory=lambda: identified())
+    covariance: list[list[float]] | None = None
+    warnings: tuple[str, ...] = ()
+    optima: tuple[dict[str, Any], ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    inputs_sha256: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON."""
+        return {"schema": 1, **self.__dict__, "warnings": list(self.warnings), "optima": list(self.optima)}
+
+    def summary(self) -> dict[str, Any]:
+        """Return what ``kleiber fit --json`` prints: the keys that all methods share."""
+        full = self.to_dict()
+        return {key: full[key] for key in PUBLIC}
+
+
+def identified(**known: bool) -> dict[str, bool]:
+    """Return whether each parameter is identified: those given, and False for the others."""
+    return {**dict.fromkeys(IDENTIFIABLE, False), **known}

@@ -1,0 +1,63 @@
+"""Results as text that can be read in a terminal, a pipe or a log: aligned, never cut, never coloured.
+
+Rejected: a table of a terminal library, which cuts its cells to a width that a pipe does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kleiber.scaling.result import FitResult
+
+__all__ = ["describe", "table"]
+
+MEANS = {
+    "CONVERGED": "usable",
+    "BOUND_HIT": "a parameter ended on a bound, and its number means nothing",
+    "MAX_ITER": "the optimizer gave up: not usable",
+    "REFUSED": "the data cannot carry the estimate",
+}
+NAMED = {
+    "E": "loss that neither N nor D can remove",
+    "A": "scale of A/N^α",
+    "B": "scale of B/D^β",
+    "alpha": "α, exponent of N",
+    "beta": "β, exponent of D",
+    "a": "N_opt ∝ C^a",
+    "b": "D_opt ∝ C^b",
+}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows in aligned columns: names and sentences to the left, numbers to the right."""
+    lines = [list(header), *(list(row) for row in rows)]
+    for i in range(len(header)):
+        width = max(len(line[i]) for line in lines)
+        is_text = any(line[i][:1].isalpha() and line[i] not in ("yes", "NO") for line in lines[1:])
+        for line in lines:
+            line[i] = line[i].ljust(width) if i == 0 or is_text else line[i].rjust(width)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def describe(result: FitResult) -> str:
+    """Return what a result says, with its doubts, as lines of text."""
+    is_rule = result.method == "gradient-rule" and result.status == "CONVERGED"
+    means = "computed as the original study did: not compute-optimal" if is_rule else MEANS[result.status]
+    lines = [f"{result.method} ({result.form}): {result.status} · {means}"]
+    facts = [f"{result.n} {'curves' if result.method in ('envelope', 'gradient-rule') else 'points'}"]
+    facts += [f"{key} {low:.3g} to {high:.3g}" for key, (low, high) in result.ranges.items()]
+    if result.objective is not None:
+        facts.append(f"objective {result.objective:.9g}")
+    lines.append(", ".join(facts))
+    if result.estimates:
+        rows = []
+        for key, value in result.estimates.items():
+            low, high = (f"{v:.5g}" for v in result.intervals[key]) if key in result.intervals else ("–", "–")
+            known = {True: "yes", False: "NO", None: ""}[result.identified.get("a" if key == "b" else key)]
+            rows.append((key, f"{value:.5g}", low, high, known, NAMED.get(key, "")))
+        lines.append(table(("", "estimate", "95 % low", "high", "identified", "meaning"), rows))
+    if result.optima:
+        points = [("", f"{o['flops']:.4g}", f"{o['n']:.4g}", f"{o['d']:.4g}") for o in result.optima]
+        lines.append(table(("optima", "C", "N", "D"), points))
+    lines += [f"! {warning}" for warning in result.warnings]
+    return "\n".join(lines)
