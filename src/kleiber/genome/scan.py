@@ -122,13 +122,13 @@ def scan_text(text, at, contig, n_samples, batch):
         end = calls + 4 * n_samples - 1
         if calls < 0 or calls - keys != 3 or text[keys] != 71 or text[keys + 1] != 84 or end >= text.size:
             return at, IRREGULAR
-        if text[end] != NEWLINE or text[alt] == 60:  # a symbolic allele ends where INFO says
+        if text[end] != NEWLINE or alt - ref < 2 or text[alt] == 60:  # a symbolic allele ends where INFO says
             return at, IRREGULAR
         n_alts = 0
         start = alt
         for q in range(alt, filter_):
             if text[q] == COMMA or text[q] == TAB:
-                if n_alts == 9:
+                if n_alts == 9 or q == start:
                     return at, IRREGULAR
                 batch.record[v + n_alts] = r
                 batch.allele[v + n_alts] = n_alts + 1
@@ -267,7 +267,7 @@ def scan_bcf(data, at, contig, n_samples, gt_key, keep_unphased, batch):
         p += count
         for k in range(n_alts + 1):
             kind, count, p = _typed(data, p)
-            if kind != 7 and count > 0:
+            if kind != 7 or count == 0:
                 return at, IRREGULAR
             if k == 0:
                 batch.ref_at[r], batch.ref_len[r] = p, count

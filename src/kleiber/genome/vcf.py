@@ -50,6 +50,10 @@ class VcfFile:
         lines = self._header(head, stream)
         if not lines or not lines[-1].startswith("#CHROM"):
             raise DataError(f"{self.path} is no VCF: it has no header line that starts with #CHROM.")
+        if sum(line.startswith("#CHROM") for line in lines) > 1 or any("\0" in line for line in lines):
+            raise DataError(
+                f"{self.path} is no VCF: its header names the columns twice, or holds bytes that are no text."
+            )
         columns = lines[-1].split("\t")
         self.samples = tuple(columns[9:])
         if not self.samples:
@@ -116,6 +120,8 @@ class VcfFile:
     def _text_batches(self, keep_unphased: bool) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
         rest, number, batch = b"", 1, self._new_batch()
         for piece in chain(self._contents(), [b"\n"]):
+            if b"\0" in piece:
+                raise damaged(self.path, f"it holds a zero byte at or after record {number}")
             cut = piece.rfind(b"\n") + 1
             if cut == 0:
                 rest += piece
@@ -135,29 +141,36 @@ class VcfFile:
                 scan_text(text, at, np.frombuffer(contig, np.uint8), n_samples, batch) if contig else (at, OTHER_CONTIG)
             )
             number += int(batch.n[0] - before)
-            if why == IRREGULAR or (why == OTHER_CONTIG and text[at] in b"\r\n"):
+            if why in (IRREGULAR, OTHER_CONTIG):
                 end = at + int((text[at:] == 10).argmax())
                 line = text[at:end].tobytes().rstrip(b"\r")
-                if line:
-                    try:
-                        _add_line(batch, at, line, n_samples, keep_unphased)
-                    except ValueError as error:
-                        raise DataError(f"{self.path}, record {number}: {error}.") from None
-                    number += 1
+                if not line:
+                    at = end + 1
+                    continue
+            if why == IRREGULAR:
+                try:
+                    _add_line(batch, at, line, n_samples, keep_unphased)
+                except ValueError as error:
+                    raise DataError(f"{self.path}, record {number}: {error}.") from None
+                number += 1
                 at = end + 1
             if why in (OTHER_CONTIG, FULL) and at < len(text):
                 if batch.n[0]:
                     yield contig.decode("utf-8", "replace"), text, batch
                     batch.n[:] = 0
                 if why == OTHER_CONTIG:
-                    contig = text[at : at + 1000].tobytes().split(b"\t")[0].split(b"\n")[0]
-                    if not contig or (contig.find(b"\r") >= 0):
-                        contig = b""
-                        if text[at] not in b"\r\n":
-                            raise DataError(f"{self.path}, record {number}: it names no contig.")
+                    contig = self._contig_at(text, at, number)
         if batch.n[0]:
             yield contig.decode("utf-8", "replace"), text, batch
         return number
+
+    def _contig_at(self, text: NDArray[np.uint8], at: int, number: int) -> bytes:
+        """Return the contig that the line at `at` names."""
+        line = text[at : at + 1000].tobytes().split(b"\n")[0]
+        name, *more = line.split(b"\t", 1)
+        if not name or not more:
+            raise DataError(f"{self.path}, record {number}: it has no column for a contig and more: {line[:60]!r}.")
+        return name
 
     def _bcf_batches(self, keep_unphased: bool) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
         rest, number, batch = b"", 1, self._new_batch()
@@ -252,6 +265,8 @@ def _add_line(batch: Batch, at: int, line: bytes, n_samples: int, keep_unphased:
         raise ValueError(f"the position {position.decode('utf-8', 'replace')!r} is no number from 1")
     alleles, unphased = _genotypes(keys, calls, n_samples)
     alts = [] if alt == b"." else alt.split(b",")
+    if not ref or b"" in alts:
+        raise ValueError("an allele is empty")
     if alleles.max(initial=0) > len(alts):
         raise ValueError(f"a genotype names allele {alleles.max()}, and there are {len(alts)} ALT alleles")
     if len(alts) > 255 or batch.n[1] + len(alts) > len(batch.record):
