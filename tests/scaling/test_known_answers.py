@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 
 from kleiber.errors import ConfigError, DataError
-from kleiber.scaling.fit import fit, huber
+from kleiber.scaling.fit import fit
 from kleiber.scaling.frontier import LossCurve, envelope, gradient_rule, isoflop
 from kleiber.scaling.laws import chinchilla
 from kleiber.scaling.observations import Observations, read_table
+from kleiber.scaling.solver import huber
 
 TRUTH = {"E": 1.7, "A": 400.0, "B": 1200.0, "alpha": 0.34, "beta": 0.37}
 
@@ -165,3 +166,10 @@ def test_missing_columns_and_files(tmp_path):
         read_table(tmp_path / "empty.csv")
     with pytest.raises(DataError, match="must end in"):
         read_table(tmp_path / "table.xlsx")
+
+
+def test_the_chinchilla_intervals(chinchilla_points):
+    """The replication's own, from 4,000 draws of its points."""
+    intervals = fit(chinchilla_points, bootstrap=4000).intervals
+    assert intervals["alpha"] == pytest.approx([0.317, 0.373], abs=0.004)
+    assert intervals["beta"] == pytest.approx([0.331, 0.415], abs=0.005)

@@ -42,6 +42,7 @@ ALIASES = {
 NEEDED = ("N", "D", "loss")
 ONE_KIND = ("tokenizer", "tokeniser", "eval_set", "evaluation_set")  # losses that differ in these do not compare
 OWN = "flops_6nd"  # a table with this column counts operations exactly and knows that it does
+DERIVED = "C / 6N"  # the name of D where a table lists budgets of compute, each with runs of its own
 TOLERANCE = 0.01  # of C against 6·N·D
 
 
@@ -54,7 +55,8 @@ class Observations:
     N, D, loss, C
         float64 (n,): parameters, data, loss, and operations (6·N·D where the table has none).
     cluster
-        int64 (n,): points of one training run (one size and seed) belong together.
+        int64 (n,): points of one training run (one size and seed) belong together; where D comes from C, every point
+        is a run.
     columns
         Which column each quantity came from.
     warnings
@@ -127,8 +129,8 @@ class Observations:
         chosen = {key: _column(table, key, asked.get(key), name) for key in ALIASES}
         if chosen["D"] is None and chosen["C"] is not None and chosen["N"] is not None:
             values = {key: positive(table, column, row, name) for key in ("N", "C") if (column := chosen[key])}
-            table = table.with_columns(pl.Series("C / 6N", values["C"] / (6 * values["N"])))
-            chosen["D"] = "C / 6N"
+            table = table.with_columns(pl.Series(DERIVED, values["C"] / (6 * values["N"])))
+            chosen["D"] = DERIVED
             warnings.append("D is computed as C / 6N")
         for key in NEEDED:
             if chosen[key] is None:
@@ -146,6 +148,8 @@ class Observations:
             _refuse_other_flops(values["C"], product, row, f"{name}, column {chosen['C']!r}")
         seed = table["seed"].to_numpy() if "seed" in table.columns else np.zeros(len(table))
         trunk = np.unique(np.stack([values["N"], seed]), axis=1, return_inverse=True)[1]
+        if chosen["D"] == DERIVED:
+            trunk = np.arange(len(table))
         return cls(
             **values,
             cluster=trunk.astype(np.int64),
