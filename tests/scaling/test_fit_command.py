@@ -177,3 +177,15 @@ def test_there_is_no_such_file(tmp_path):
     result = kleiber("fit", tmp_path / "absent.csv")
     assert result.returncode == 2
     assert "There is no file" in result.stderr
+
+
+def test_another_form(table):
+    result = kleiber("fit", table, "--form", "equal-exponents", "--bootstrap", "10", "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["form"] == "equal-exponents"
+    assert found["estimates"]["alpha"] == found["estimates"]["beta"]
+    assert not found["identified"]["a"]
+    needs = kleiber("fit", table, "--form", "data-constrained")
+    assert needs.returncode == 2
+    assert "--columns unique=NAME" in needs.stderr

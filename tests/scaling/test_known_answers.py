@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from kleiber.errors import ConfigError, DataError
+from kleiber.scaling import forms
 from kleiber.scaling.fit import fit
 from kleiber.scaling.frontier import LossCurve, envelope, gradient_rule, isoflop
 from kleiber.scaling.laws import chinchilla
@@ -173,3 +174,19 @@ def test_the_chinchilla_intervals(chinchilla_points):
     intervals = fit(chinchilla_points, bootstrap=4000).intervals
     assert intervals["alpha"] == pytest.approx([0.317, 0.373], abs=0.004)
     assert intervals["beta"] == pytest.approx([0.331, 0.415], abs=0.005)
+
+
+def test_the_data_constrained_law(shared_data):
+    """Muennighoff et al. 2023 (arXiv:2305.16264): the law of unrepeated data fixed, the two half-lives fitted."""
+    points = Observations.of(read_table(shared_data / "published" / "datablations_182.csv"))
+    form = forms.FORMS["data-constrained"]
+    law = {"A": np.exp(6.255414), "B": np.exp(7.3049974), "E": np.exp(0.6254804), "alpha": 0.3526596}
+    law["beta"] = law["alpha"]
+    predicted = form.log_loss({**law, "R_D": 15.387756, "R_N": 5.309743}, forms.Points.of(points))
+    assert huber(predicted - np.log(points.loss), 1e-3).sum() == pytest.approx(0.0158259353, abs=6e-11)
+    result = fit(points, "data-constrained", fixed=law, bootstrap=0)
+    assert result.status == "CONVERGED"
+    assert result.objective <= 0.0158259321
+    assert result.estimates["R_D"] == pytest.approx(15.372, abs=1e-3)
+    assert result.estimates["R_N"] == pytest.approx(5.315, abs=1e-3)
+    assert result.estimates["A"] == law["A"]

@@ -17,6 +17,7 @@ def fit(
     file: str,
     *,
     method: Literal["parametric", "isoflop", "envelope", "gradient-rule", "all"] = "parametric",
+    form: Literal["chinchilla", "equal-exponents", "power", "kaplan", "shifted", "data-constrained"] = "chinchilla",
     delta: float = 1e-3,
     columns: str = "",
     where: str = "",
@@ -39,10 +40,13 @@ def fit(
         A .csv, .tsv, .jsonl or .parquet file, a row a finished and annealed model.
     method
         The estimator, or all of them; the envelope and the gradient rule take the rows of one N as its loss curve.
+    form
+        What the parametric method fits: E + A/N^α + B/D^β, its restrictions α = β and E = 0, Kaplan's joint form, data
+        counted from a shift, or repeats that count less (needs a column of unique data).
     delta
         Where the Huber loss of log residuals turns linear.
     columns
-        Names of columns that are not the usual ones: N=…,D=…,loss=…,C=….
+        Names of columns that are not the usual ones: N=…,D=…,loss=…,C=…,unique=….
     where
         Rows to keep: COLUMN=VALUE,….
     budgets
@@ -68,7 +72,7 @@ def fit(
     exact = flops == "exact"
     chosen = [method] if method != "all" else ["parametric", "isoflop", "envelope", "gradient-rule"]
     names, compute = _pairs(columns, "--columns"), _numbers(budgets, "--budgets")
-    results = [_result(one, table, file, names, exact, compute, delta, bootstrap, seed) for one in chosen]
+    results = [_result(one, table, file, names, exact, compute, form, delta, bootstrap, seed) for one in chosen]
     if out is not None:
         for result in results:
             text = dumps(result.to_dict(), indent=1, sort_keys=True, allow_nan=False)
@@ -87,6 +91,7 @@ def _result(
     columns: dict[str, str],
     exact: bool,
     budgets: list[float],
+    form: str,
     delta: float,
     bootstrap: int,
     seed: int,
@@ -101,7 +106,7 @@ def _result(
     points = Observations.of(table, columns, file, exact_flops=exact)
     if method == "isoflop":
         return frontier.isoflop(points, budgets or None)
-    return parametric(points, delta=delta, bootstrap=bootstrap, seed=seed)
+    return parametric(points, form, delta=delta, bootstrap=bootstrap, seed=seed)
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from scipy.special import gammaincinv, ndtri
 from kleiber import counter
 from kleiber.scaling.solver import Problem, log_law
 
-__all__ = ["MANY_RUNS", "Fitted", "refit"]
+__all__ = ["MANY_RUNS", "Fitted", "draw_noise", "draw_runs", "refit"]
 
 STREAM = counter.stream_id("bootstrap")
 MANY_RUNS = 30
@@ -46,22 +46,27 @@ def refit(fits: Sequence[Fitted], cluster: NDArray[np.int64], draws: int, seed: 
         (n,): the run of each point, from 0.
     """
     starts = [np.tile(one.theta, (draws, 1)) for one in fits]
-    runs = int(cluster.max()) + 1
-    if runs > MANY_RUNS:
-        uniforms = counter.uniforms(seed, STREAM, 0, draws * runs).reshape(draws, runs)
-        drawn = (uniforms * runs).astype(np.int64) + runs * np.arange(draws)[:, None]
-        count = np.bincount(drawn.ravel(), minlength=draws * runs).reshape(draws, runs)[:, cluster].astype(np.float64)
+    if cluster.max() >= MANY_RUNS:
+        count = draw_runs(cluster, draws, seed).astype(np.float64)
         return [one.problem.solve(start, one.z, count).theta for one, start in zip(fits, starts, strict=True)]
     laws = [log_law(one.theta, one.problem.x, one.problem.y) for one in fits]
     residuals = np.array([one.z - fitted for one, (fitted, _) in zip(fits, laws, strict=True)])
-    noise = _draw_noise(residuals, laws[0][1], cluster, draws, seed)
+    noise = draw_noise(residuals, laws[0][1], cluster, draws, seed)
     return [
         one.problem.solve(start, law[0] + noise[:, k]).theta
         for k, (one, law, start) in enumerate(zip(fits, laws, starts, strict=True))
     ]
 
 
-def _draw_noise(
+def draw_runs(cluster: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.int64]:
+    """Draw runs with replacement, and return how often each point counts, (draws, n)."""
+    runs = int(cluster.max()) + 1
+    uniforms = counter.uniforms(seed, STREAM, 0, draws * runs).reshape(draws, runs)
+    drawn = (uniforms * runs).astype(np.int64) + runs * np.arange(draws)[:, None]
+    return np.asarray(np.bincount(drawn.ravel(), minlength=draws * runs).reshape(draws, runs)[:, cluster])
+
+
+def draw_noise(
     residuals: NDArray[np.float64], slopes: NDArray[np.float64], cluster: NDArray[np.int64], draws: int, seed: int
 ) -> NDArray[np.float64]:
     """Draw noise like that of some fits (k, n) to the same points, (draws, k, n); slopes are (n, p)."""

@@ -7,13 +7,15 @@ arXiv:2404.10102).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kleiber.errors import ConfigError
-from kleiber.scaling.bootstrap import Fitted, refit
+from kleiber.errors import ConfigError, DataError
+from kleiber.scaling.bootstrap import MANY_RUNS, Fitted, draw_noise, draw_runs, refit
+from kleiber.scaling.forms import Form, Points, fit_form, form_named, form_slopes
 from kleiber.scaling.laws import PARAMETERS, optimum_exponents
 from kleiber.scaling.observations import Observations
 from kleiber.scaling.result import IDENTIFIABLE, FitResult
@@ -22,20 +24,34 @@ from kleiber.scaling.solver import EXPONENTS, Problem, log_law
 __all__ = ["fit", "natural", "problem_of", "refusal"]
 
 SAME = 1e-6  # relative difference of objectives that is one optimum
+OTHER_DRAWS = 200
 NEAR_E = 3.0  # spreads of the residuals: losses nearer to E than that leave nothing to follow
 
 
-def fit(observations: Observations, delta: float = 1e-3, bootstrap: int = 1000, seed: int = 0) -> FitResult:
-    """Fit L = E + A/N^α + B/D^β.
+def fit(
+    observations: Observations,
+    form: str = "chinchilla",
+    *,
+    delta: float = 1e-3,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    fixed: Mapping[str, float] | None = None,
+) -> FitResult:
+    """Fit L = E + A/N^α + B/D^β, or another form.
 
     Parameters
     ----------
+    form
+        chinchilla, equal-exponents, power, kaplan, shifted or data-constrained (see `kleiber.scaling.forms`).
     delta
         Where the Huber loss of the log residuals turns linear.
     bootstrap
         Draws of the runs or of their noise (see `kleiber.scaling.bootstrap`) behind the intervals; 0 for none.
+        Other forms than chinchilla are drawn 200 times at most.
     seed
         Decides the draws.
+    fixed
+        Parameters that are known, by name.
 
     Returns
     -------
@@ -46,17 +62,22 @@ def fit(observations: Observations, delta: float = 1e-3, bootstrap: int = 1000, 
         raise ConfigError(f"delta = {delta} cannot be: it is a log residual between 0 and 1.")
     if bootstrap < 0 or bootstrap == 1:
         raise ConfigError(f"bootstrap = {bootstrap} cannot be: it is 0 for no intervals, or at least 2 draws.")
+    chosen = form_named(form)
+    if chosen.needs and getattr(observations, chosen.needs) is None:
+        raise DataError(f"The form {form} needs the data before repeats.\n  Name its column: --columns unique=NAME.")
     settings = {"delta": delta, "bootstrap": bootstrap, "seed": seed, "columns": observations.columns}
     common: dict[str, Any] = {
         "method": "parametric",
-        "form": "chinchilla",
+        "form": form,
         "n": len(observations),
         "ranges": observations.ranges() if len(observations) else {},
         "settings": settings,
         "inputs_sha256": observations.fingerprint,
     }
-    if reason := refusal(observations, len(PARAMETERS)):
+    if reason := refusal(observations, len(chosen.parameters) - len(fixed or {}), chosen.needs):
         return FitResult(status="REFUSED", warnings=(*observations.warnings, reason), **common)
+    if form != "chinchilla" or fixed:
+        return _fit_other(observations, chosen, dict(fixed or {}), common)
     problem, z, centre = problem_of(observations, delta)
     found = problem.solve(problem.starts(z), z)
     best = int(found.objective.argmin())
@@ -79,6 +100,8 @@ def fit(observations: Observations, delta: float = 1e-3, bootstrap: int = 1000, 
     if on_bound:
         warnings.append(f"{', '.join(on_bound)} ended on the edge of what is allowed")
         identified.update(dict.fromkeys(on_bound, False))
+    if observations.unique is not None and (repeated := int((observations.unique < observations.D).sum())):
+        warnings.append(f"{repeated} points read data repeatedly, which this form counts as new; see data-constrained")
     spread = float(np.sqrt(np.mean((z - fitted) ** 2))) * lowest
     if lowest - estimates["E"] < NEAR_E * spread:
         warnings.append(
@@ -100,6 +123,54 @@ def fit(observations: Observations, delta: float = 1e-3, bootstrap: int = 1000, 
     )
 
 
+def _fit_other(observations: Observations, form: Form, fixed: dict[str, float], common: dict[str, Any]) -> FitResult:
+    """Fit a form by general least squares: a hundred times slower, and seldom needed."""
+    settings = common["settings"]
+    draws = min(settings["bootstrap"], OTHER_DRAWS)
+    points, z, cluster = Points.of(observations), np.log(observations.loss), observations.cluster
+    values, objective, has_settled, on_bound = fit_form(form, points, z, settings["delta"], fixed)
+    samples: list[dict[str, float]] = []
+    if draws:
+        fitted = form.log_loss(values, points)
+        if cluster.max() >= MANY_RUNS:
+            counts = draw_runs(cluster, draws, settings["seed"])
+            drawn = [(points.take(rows), z[rows]) for rows in (np.repeat(np.arange(len(z)), c) for c in counts)]
+        else:
+            slopes = form_slopes(form, values, points, fixed)
+            noise = draw_noise((z - fitted)[None], slopes, cluster, draws, settings["seed"])[:, 0]
+            drawn = [(points, fitted + one) for one in noise]
+        samples = [fit_form(form, at, y, settings["delta"], fixed, values)[0] for at, y in drawn]
+    estimates = _with_optimum(values)
+    spread = {key: [_with_optimum(one)[key] for one in samples] for key in estimates if key not in fixed and samples}
+    intervals = {key: [float(q) for q in np.quantile(v, [0.025, 0.975])] for key, v in spread.items()}
+    lowest = float(observations.loss.min())
+    known = {key: _is_identified(key, intervals.get(key), lowest) and key not in on_bound for key in IDENTIFIABLE}
+    warnings = list(observations.warnings)
+    if "beta" not in form.parameters:
+        known["a"] = False
+        warnings.append("a = b = 0.5 is assumed by this form, not found")
+    if on_bound:
+        warnings.append(f"{', '.join(on_bound)} ended on the edge of what is allowed")
+    if samples:
+        warnings += [f"{k} is not identified" for k in ("E", "alpha", "beta", "a") if k in intervals and not known[k]]
+        warnings += [f"the intervals come from {draws} draws"] if draws < settings["bootstrap"] else []
+    return FitResult(
+        status="BOUND_HIT" if on_bound else "CONVERGED" if has_settled else "MAX_ITER",
+        objective=objective,
+        estimates=estimates,
+        intervals=intervals,
+        identified=known,
+        warnings=tuple(warnings),
+        **{**common, "settings": {**settings, "bootstrap": draws, "fixed": fixed}},
+    )
+
+
+def _with_optimum(values: dict[str, float]) -> dict[str, float]:
+    beta = values.get("beta", values["alpha"])
+    a, b = optimum_exponents(values["alpha"], beta)
+    return {**values, "beta": beta, "a": a, "b": b}
+
+
 def problem_of(observations: Observations, delta: float) -> tuple[Problem, NDArray[np.float64], tuple[float, float]]:
     """Return the minimisation, ln L, and the means of ln N and ln D that it is centred on."""
     x, y, z = (np.log(v) for v in (observations.N, observations.D, observations.loss))
@@ -115,8 +186,12 @@ def natural(theta: NDArray[np.float64], centre: tuple[float, float]) -> dict[str
     return {"E": np.exp(e), "A": A, "B": B, "alpha": alpha, "beta": beta, "a": best_n, "b": best_d}
 
 
-def refusal(observations: Observations, parameters: int) -> str:
-    """Say why the points cannot carry a law of so many parameters; empty when they can."""
+def refusal(observations: Observations, parameters: int, needs: str = "") -> str:
+    """Say why the points cannot carry a law of so many free parameters; empty when they can."""
+    if not observations.annealed:
+        return "no point is annealed: what separates the losses is how far each run has come"
+    if needs and observations.unique is not None and (observations.unique >= observations.D).all():
+        return "no data are repeated: nothing can be said of repeats"
     sizes, budgets = len(np.unique(observations.N)), len(np.unique(observations.D))
     cells = len(np.unique(np.stack([observations.N, observations.D]), axis=1).T) if len(observations) else 0
     if budgets < 2:
