@@ -158,8 +158,10 @@ def staged_folder(path: str | os.PathLike[str], keep_partial: bool = False) -> I
 
 
 @contextmanager
-def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
     """Hold the lock of one output path; the operating system frees it when the process ends, however it ends.
+
+    With `wait`, wait for another process that holds it; the array tasks of a sweep prepare one after the other.
 
     Raises
     ------
@@ -170,7 +172,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "a+") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.seek(0)
             owner = handle.read().strip() or "unknown"

@@ -23,7 +23,17 @@ app = App(
     help_format="markdown",
 )
 
-for _verb in (study.new, study.run, study.report, panel.app, corpus.app, fit.fit):
+for _verb in (
+    study.new,
+    study.plan,
+    study.run,
+    study.sweep,
+    study.status,
+    study.report,
+    panel.app,
+    corpus.app,
+    fit.fit,
+):
     app.command(_verb)
 
 

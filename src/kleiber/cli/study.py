@@ -1,13 +1,13 @@
-"""Verbs of whole studies: new, run, report."""
+"""Verbs of whole studies: new, plan, run, sweep, status, report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-__all__ = ["new", "report", "run"]
+__all__ = ["new", "plan", "report", "run", "status", "sweep"]
 
 
 def new(
@@ -51,7 +51,9 @@ def new(
     print(f"wrote {path}; run it with: kleiber run {path}")
 
 
-def run(study: Path = Path("study.toml"), *, out: Path | None = None, json: bool = False) -> None:
+def run(
+    study: Path = Path("study.toml"), *, out: Path | None = None, json: Annotated[bool, Parameter(negative="")] = False
+) -> None:
     """Run a whole study, in order, skipping what is done.
 
     Corpora, tokenizers, models, held-out losses, laws, figures and the report land in the output folder. It can be
@@ -77,6 +79,196 @@ def run(study: Path = Path("study.toml"), *, out: Path | None = None, json: bool
     page = run_study(study, folder)
     made = {"out": folder, "report": page, "observations": folder / "observations.csv", "fits": folder / "fits"}
     print(dumps({key: str(path) for key, path in made.items()}) if json else f"report: {page}")
+
+
+def plan(
+    study: Path = Path("study.toml"),
+    *,
+    out: Path | None = None,
+    gpu: str | None = None,
+    mfu: float = 0.4,
+    gpus: int = 1,
+    measure: Annotated[bool, Parameter(negative="--no-measure")] = True,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Show what a study will run and cost, before a second is spent, and judge its design.
+
+    Example: ``kleiber plan studies/original.toml --gpu a100 --gpus 8``
+
+    Parameters
+    ----------
+    study
+        The study file; the data that it names need not be there.
+    out
+        The output folder, for what it knows of the data already; ``out/NAME`` by default.
+    gpu, mfu, gpus
+        Tell the hours on so many GPUs of a kind (a100, h100, l40s, rtx4090, v100), at this share of their peak.
+    measure
+        Train each model for a few steps, to tell the hours on this machine.
+    json
+        Print JSON.
+    """
+    from json import dumps
+
+    from kleiber.study.config import load_study
+    from kleiber.study.stages import planned
+
+    read = load_study(study)
+    whole = planned(read, out or Path("out") / read.study.name)
+    facts = _plan_facts(read, whole, gpu, mfu, gpus, measure)
+    if json:
+        print(dumps(facts))
+        return
+    print(f"{'run':<24}{'N total':>14}{'N blocks':>14}{'steps':>9}{'lr':>10}{'FLOPs':>11}{'epochs':>8}  D, tokens")
+    for run in facts["runs"]:
+        epochs = "?" if run["epochs"] is None else f"{run['epochs']:.2f}"
+        budgets = ", ".join(f"{d:.3g}" for d in run["tokens"])
+        print(
+            f"{run['arm'] + ' ' + run['size']:<24}{run['n_params']:>14,}{run['n_params_non_embedding']:>14,}"
+            f"{run['n_steps']:>9,}{run['peak_lr']:>10.2e}{run['flops']:>11.3e}{epochs:>8}  {budgets}"
+        )
+    print(f"{len(facts['runs'])} runs, {facts['flops']:.4e} FLOPs, {facts['n_bytes'] / 1e9:.2f} GB on disk")
+    if "hours_here" in facts:
+        print(f"on this machine, {facts['workers']} runs side by side: {_duration(facts['hours_here'])}")
+    if "hours_gpu" in facts:
+        print(f"on {gpus} x {gpu} at {mfu:.0%} of peak: {_duration(facts['hours_gpu'])}")
+    print("the design:")
+    for check in facts["checks"]:
+        print(f"  {check['status']:<5} {check['check']}: {check['detail']}")
+
+
+def _plan_facts(study: Any, whole: Any, gpu: str | None, mfu: float, gpus: int, measure: bool) -> dict[str, Any]:
+    """Return a plan as JSON."""
+    import os
+
+    from kleiber.study.plan import checklist
+
+    facts: dict[str, Any] = {
+        "study": study.study.name,
+        "runs": [
+            {
+                "arm": run.unit.arm,
+                "size": run.unit.size,
+                "seed": run.unit.seed,
+                "unique": run.unit.unique,
+                "n_params": run.model.n_params,
+                "n_params_non_embedding": run.model.n_params_non_embedding,
+                "tokens": list(run.run.tokens),
+                "n_steps": run.run.n_steps,
+                "peak_lr": study.train.peak_lr(run.model),
+                "flops": run.flops,
+                "epochs": whole.epochs(run),
+            }
+            for run in whole.runs
+        ],
+        "flops": whole.flops,
+        "n_bytes": whole.n_bytes,
+        "checks": checklist(study, whole),
+    }
+    if gpu:
+        facts["hours_gpu"] = whole.hours_on(gpu, mfu, gpus)
+    if measure:
+        from kleiber.study.clock import predict_seconds
+
+        facts["workers"] = len(os.sched_getaffinity(0))
+        facts["hours_here"] = predict_seconds(study, whole, facts["workers"], 1) / 3600
+    return facts
+
+
+def _duration(hours: float) -> str:
+    if hours < 1:
+        return f"{60 * hours:.1f} minutes"
+    return f"{hours:,.1f} hours" if hours < 100 else f"{hours / 24:,.0f} days"
+
+
+def sweep(study: Path = Path("study.toml"), *, out: Path | None = None, task: str | None = None) -> None:
+    """Train a study's runs: all, or the share of one task of an array.
+
+    Example: ``kleiber sweep studies/first.toml --task 1/4``
+
+    Tasks may run on any machines that share the output folder. When all are done, `kleiber run` writes the table, the
+    laws and the report.
+
+    Parameters
+    ----------
+    study
+        The study file.
+    out
+        The output folder; ``out/NAME`` by default.
+    task
+        I/N: of every N runs the I-th, from 1. By default what SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT say, or
+        all.
+    """
+    from kleiber.study.config import load_study
+    from kleiber.study.run import sweep_study
+
+    sweep_study(study, out or Path("out") / load_study(study).study.name, _task(task))
+
+
+def _task(text: str | None) -> tuple[int, int]:
+    """Return (i from 0, n) of ``I/N``, or of the environment of a Slurm array."""
+    import os
+    import re
+
+    from kleiber.errors import ConfigError
+
+    if text is None and "SLURM_ARRAY_TASK_ID" in os.environ:
+        first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", "0"))
+        number = int(os.environ["SLURM_ARRAY_TASK_ID"]) - first + 1
+        text = f"{number}/{os.environ.get('SLURM_ARRAY_TASK_COUNT', '1')}"
+    match = re.fullmatch(r"(\d+)/(\d+)", text or "1/1")
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"{text!r} is no task.\n  Write I/N with I from 1 to N: --task 2/8.")
+    return int(match[1]) - 1, int(match[2])
+
+
+def status(
+    study: Path = Path("study.toml"),
+    *,
+    out: Path | None = None,
+    watch: float | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Show which runs are done, running, stopped, failed and missing, with losses and rates.
+
+    Example: ``kleiber status studies/first.toml --watch 10``
+
+    Parameters
+    ----------
+    study
+        The study file.
+    out
+        The output folder; ``out/NAME`` by default.
+    watch
+        Show it again every so many seconds, until all runs are done.
+    json
+        Print JSON.
+    """
+    import time
+    from collections import Counter
+    from dataclasses import asdict
+    from json import dumps
+
+    from kleiber.study.config import load_study
+    from kleiber.study.status import status as look
+
+    read = load_study(study)
+    while True:
+        runs = look(read, out or Path("out") / read.study.name)
+        if json:
+            print(dumps([asdict(run) for run in runs]))
+        else:
+            for run in runs:
+                loss = "" if run.loss is None else f"loss {run.loss:.3f}"
+                rate = "" if run.rate is None else f"{run.rate:.1f} steps/s"
+                share = f"{run.steps:,}/{run.n_steps:,}" if run.n_steps else ""
+                name = f"{run.arm} {run.size}"
+                line = f"{name:<24}{run.seed:>5}  {run.state:<9}{share:>16}  {loss:<12}{rate} {run.error}"
+                print(line.rstrip())
+            print(", ".join(f"{n} {state}" for state, n in Counter(run.state for run in runs).items()))
+        if watch is None or all(run.state == "done" for run in runs):
+            return
+        time.sleep(watch)
 
 
 def report(*out: Annotated[Path, Parameter(required=True)], to: Path | None = None) -> None:

@@ -31,7 +31,7 @@ def analyse(study: Study, out: Path) -> None:
     write_atomic(out / "observations.csv", table.write_csv())
     _write_parquet(table, out / "observations.parquet")
     _write_json(out / "baselines.json", _baselines(study, out))
-    _write_json(out / "checklist.json", checklist(study))
+    _write_json(out / "checklist.json", checklist(study, stages.planned(study, out)))
     for arm in study.arms:
         for result in _laws(
             study, out, table.filter(pl.col("arm") == arm), [r for r in runs if r.labels["arm"] == arm]

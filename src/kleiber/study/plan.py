@@ -1,13 +1,144 @@
-"""What a study's design can and cannot show, judged before a second is spent."""
+"""The dry run: what a study will train, what that costs, and what its design can show. No data, no torch.
+
+Counts are exact: parameters and operations come from `kleiber.model.config`, steps from the same arithmetic as
+training. What depends on the data (bases a token, the size of the territory) is taken from the study's output where
+it is there already, and is an assumption that the plan names where it is not.
+"""
 
 from __future__ import annotations
 
-from kleiber.study.config import Study
+import re
+from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["checklist"]
+from kleiber.errors import ConfigError
+from kleiber.model.config import ModelConfig, shape_for
+from kleiber.study.config import Study, Unit
+from kleiber.tokens.tokenizer import load
+from kleiber.train.config import Run
+
+__all__ = ["GPUS", "Plan", "PlannedRun", "checklist", "plan", "vocab_size"]
+
+GPUS = {"v100": 125e12, "a100": 312e12, "h100": 989e12, "l40s": 362e12, "rtx4090": 165e12}
+"""Peak operations a second in bf16 (fp16 on V100), dense, as the makers print them."""
+BPE_BASES_PER_TOKEN = {32: 2.0, 1024: 4.4, 4096: 5.15, 32768: 6.3}  # of real chr20; between them by the logarithm
+STAGES = 12.0, 6.0  # seconds: reading the genome, figures and the report; baselines, laws and figures of each arm
 
 
-def checklist(study: Study) -> list[dict[str, str]]:
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run: its model, its budgets, and all operations of its trunk and cooldowns."""
+
+    unit: Unit
+    run: Run
+    flops: int
+    bases: float
+
+    @property
+    def model(self) -> ModelConfig:
+        """The shape."""
+        return self.run.model
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a study, and what they come to.
+
+    Attributes
+    ----------
+    n_unique_bases
+        Of the training territory; None when the genome has not been read yet.
+    """
+
+    runs: tuple[PlannedRun, ...]
+    n_unique_bases: int | None
+
+    @property
+    def flops(self) -> int:
+        """Operations of all runs, trunks and cooldowns."""
+        return sum(run.flops for run in self.runs)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes on disk when all is trained: fp32 weights of every annealed model, and metrics."""
+        weights = sum(4 * run.model.n_params * len(run.run.tokens) for run in self.runs)
+        return weights + sum(220 * run.run.n_steps for run in self.runs)
+
+    def epochs(self, run: PlannedRun) -> float | None:
+        """Bases that a run's largest budget reads, over the unique ones it may read."""
+        if self.n_unique_bases is None:
+            return None
+        return run.bases / (self.n_unique_bases * run.unit.unique)
+
+    def hours_on(self, gpu: str, mfu: float, n: int = 1) -> float:
+        """Hours of training on `n` GPUs of a kind at a share of their peak.
+
+        Raises
+        ------
+        ConfigError
+            When the kind is unknown or the share no share.
+        """
+        if gpu not in GPUS:
+            raise ConfigError(f"There is no GPU {gpu!r} in the table; it has {', '.join(GPUS)}.")
+        if not 0 < mfu <= 1 or n < 1:
+            raise ConfigError(f"{n} GPUs at {mfu:.0%} of their peak cannot be.")
+        return self.flops / (GPUS[gpu] * mfu * n) / 3600
+
+
+def plan(study: Study, n_unique_bases: int | None = None, bases_per_token: dict[str, float] | None = None) -> Plan:
+    """Expand a study into its runs and count what they cost.
+
+    Parameters
+    ----------
+    n_unique_bases, bases_per_token
+        What is known of the data: bases of the training territory, and of a token, by the tokenizer's specification.
+    """
+    known = bases_per_token or {}
+    runs = []
+    for unit in study.units():
+        spec = study.arms[unit.arm].tokenizer
+        model = shape_for(unit.size, vocab_size(spec), study.train.dropout)
+        run = Run(f"{unit.arm}.{unit.size}", model, study.train, tuple(map(round, study.ladder.tokens)), unit.seed)
+        train = study.train
+        step = sum(model.flops(train.batch, train.length, train.batch * train.n_masked).values())
+        per_token = known.get(spec) or _expected_bases(spec)
+        last = run.branches()[-1].end * train.batch * train.row_tokens * per_token
+        runs.append(PlannedRun(unit, run, step * run.n_steps, last))
+    return Plan(tuple(runs), n_unique_bases)
+
+
+def vocab_size(spec: str) -> int:
+    """Return the number of ids of a tokenizer, from its specification or file."""
+    if spec.endswith(".json"):
+        return load(Path(spec)).vocab_size
+    if spec == "original-6mer":
+        return 4106
+    if spec == "nucleotide":
+        return 9
+    if match := re.fullmatch(r"(\d+)mer", spec):
+        return 9 + 4 ** int(match[1])
+    if match := re.fullmatch(r"bpe(\d+)", spec):
+        return int(match[1])
+    raise ConfigError(f'There is no tokenizer {spec!r}; known are "bpe4096", "6mer", "nucleotide", and a file.')
+
+
+def _expected_bases(spec: str) -> float:
+    """Return the bases of a token on human DNA: k, or what BPE of that size was measured to have."""
+    if match := re.fullmatch(r"(?:original-)?(\d+)mer", spec):
+        return float(match[1])
+    if spec == "nucleotide":
+        return 1.0
+    from math import log
+
+    sizes = sorted(BPE_BASES_PER_TOKEN)
+    size = min(max(vocab_size(spec), sizes[0]), sizes[-1])
+    high = next(s for s in sizes if s >= size)
+    low = max((s for s in sizes if s <= size), default=high)
+    share = 0.0 if low == high else log(size / low) / log(high / low)
+    return BPE_BASES_PER_TOKEN[low] + share * (BPE_BASES_PER_TOKEN[high] - BPE_BASES_PER_TOKEN[low])
+
+
+def checklist(study: Study, planned: Plan | None = None) -> list[dict[str, str]]:
     """Judge a design; one entry a check, with what the study has.
 
     Returns
@@ -19,7 +150,7 @@ def checklist(study: Study) -> list[dict[str, str]]:
     sizes, budgets = len(ladder.sizes), len(ladder.tokens)
     reach = ladder.tokens[-1] / ladder.tokens[0]
     whole = all(":" not in region for region in study.genome.holdout)
-    return [
+    checks = [
         _check("at least 5 sizes under one rule of shape", sizes >= 5, sizes >= 3, f"{sizes} sizes"),
         _check("at least 4 annealed budgets a size", budgets >= 4, budgets >= 3, f"{budgets} budgets"),
         _check("budgets over a factor of 4 or more", reach >= 4, reach >= 2, f"a factor of {reach:.3g}"),
@@ -38,6 +169,36 @@ def checklist(study: Study) -> list[dict[str, str]]:
             f"unique share of the territory: {', '.join(f'{u:g}' for u in ladder.unique)}",
         ),
     ]
+    if planned is not None:
+        most = max((planned.epochs(run) or 0.0 for run in planned.runs if run.unit.unique == 1), default=0.0)
+        known = planned.n_unique_bases is not None
+        checks.append(
+            _check(
+                "at most 4 epochs where data do not repeat on purpose",
+                known and most <= 4,
+                not known or most <= 8,
+                f"{most:.1f} epochs" if known else "the genome has not been read yet",
+            )
+        )
+        shared = len(_bracketed(study, planned))
+        checks.append(
+            _check("4 budgets of compute within reach of 5 sizes", shared >= 4, shared >= 1, f"{shared} of 7 on a grid")
+        )
+    return checks
+
+
+def _bracketed(study: Study, planned: Plan) -> list[float]:
+    """Return those of seven budgets of compute, least to most, that five sizes of the first arm can spend."""
+    first = next(iter(study.arms))
+    ranges = []
+    for run in planned.runs:
+        if run.unit.arm == first and run.unit.seed == study.study.seed and run.unit.unique == max(study.ladder.unique):
+            step = run.flops / run.run.n_steps
+            ends = [branch.end * step for branch in run.run.branches()]
+            ranges.append((ends[0], ends[-1]))
+    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    grid = [low * (high / low) ** (k / 6) for k in range(7)]
+    return [c for c in grid if sum(a <= c <= b for a, b in ranges) >= 5]
 
 
 def _check(name: str, is_good: bool, is_tolerable: bool, detail: str) -> dict[str, str]:

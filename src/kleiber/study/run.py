@@ -18,7 +18,7 @@ from kleiber.study import analysis, stages, training
 from kleiber.study.config import Study, load_study
 from kleiber.study.progress import Narrator
 
-__all__ = ["run_study"]
+__all__ = ["run_study", "sweep_study"]
 
 
 def run_study(path: Path, out: Path) -> Path:
@@ -39,19 +39,12 @@ def run_study(path: Path, out: Path) -> Path:
         When `out` belongs to a different study, or another process is writing there.
     """
     study = load_study(path)
-    stages.genome_files(study)
-    _refuse_other_study(path, out)
     report = out / "report.html"
-    if _is_finished(study, out):
-        return report
     say = Narrator()
+    if _is_finished(study, path, out):
+        return report
     with locked(out):
-        _begin(study, path, out, say)
-        for spec in study.tokenizers():
-            with say.stage(f"tokenizer {stages.tokenizer_label(spec)}"):
-                stages.tokenizer_of(study, out, spec)
-        with say.stage("corpora"):
-            stages.corpora(study, out)
+        _prepare(study, path, out, say)
         training.train_all(study, out, say)
         with say.stage("observations and laws"):
             analysis.analyse(study, out)
@@ -59,6 +52,40 @@ def run_study(path: Path, out: Path) -> Path:
             analysis.write_up(out)
         write_manifest(out, _manifest(study, out))
     return report
+
+
+def sweep_study(path: Path, out: Path, task: tuple[int, int]) -> None:
+    """Train a share of a study's runs: what one task of an array does. `run_study` then finds them done.
+
+    Tasks may start together on machines that share the folder: the first prepares, the others wait for it.
+
+    Parameters
+    ----------
+    task
+        (i, n): of every n runs, the i-th (from 0).
+
+    Raises
+    ------
+    ConfigError, DataError, StateError
+        As `run_study` does; StateError also when runs failed.
+    """
+    study, say = load_study(path), Narrator()
+    if _is_finished(study, path, out):
+        return
+    _prepare(study, path, out, say)
+    training.train_all(study, out, say, task)
+
+
+def _prepare(study: Study, path: Path, out: Path, say: Narrator) -> None:
+    """Lay down what every run reads: genome, tokenizers, corpora, and the machine's choices."""
+    with locked(out.with_name(f"{out.name}.prepare"), wait=True):
+        _begin(study, path, out, say)
+        for spec in study.tokenizers():
+            with say.stage(f"tokenizer {stages.tokenizer_label(spec)}"):
+                stages.tokenizer_of(study, out, spec)
+        with say.stage("corpora"):
+            stages.corpora(study, out)
+        training.machine(study, out)
 
 
 def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:
@@ -94,8 +121,10 @@ def _manifest(study: Study, out: Path) -> dict[str, Any]:
     }
 
 
-def _is_finished(study: Study, out: Path) -> bool:
-    """Say whether the study is complete; inputs that have changed since are refused, not silently reused."""
+def _is_finished(study: Study, path: Path, out: Path) -> bool:
+    """Say whether the study is complete; another study, and inputs that have changed since, are refused."""
+    stages.genome_files(study)
+    _refuse_other_study(path, out)
     if read_manifest(out) is None:
         return False
     stages.refuse_changed_inputs(out)

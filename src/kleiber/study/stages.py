@@ -20,6 +20,7 @@ from kleiber.genome.panel import Panel, PanelRules
 from kleiber.genome.reference import Reference
 from kleiber.storage import fingerprint, is_unchanged, read_manifest, staged_folder, write_atomic, write_manifest
 from kleiber.study.config import EMBEDDED, Study
+from kleiber.study.plan import Plan, plan
 from kleiber.tokens.tokenizer import Tokenizer, load
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "genome",
     "genome_files",
     "heldout_corpus",
+    "planned",
     "refuse_changed_inputs",
     "tokenizer_label",
     "tokenizer_of",
@@ -125,6 +127,17 @@ def bases_per_token(out: Path, spec: str) -> float:
     manifest = read_manifest(out / "tokenizer" / tokenizer_label(spec))
     assert manifest is not None
     return float(manifest["bases_per_token"])
+
+
+def planned(study: Study, out: Path) -> Plan:
+    """Plan a study, with what its output knows of the data."""
+    known = {}
+    for spec in study.tokenizers():
+        if read_manifest(out / "tokenizer" / tokenizer_label(spec)) is not None:
+            known[spec] = bases_per_token(out, spec)
+    described = json.loads((out / "corpora.json").read_bytes()) if (out / "corpora.json").exists() else {}
+    n_unique = min((entry["n_unique_bases"] for entry in described.values()), default=None)
+    return plan(study, n_unique, known)
 
 
 def corpus_of(study: Study, out: Path, arm: str, unique: float = 1.0) -> Corpus:

@@ -17,7 +17,7 @@ from typing import Any
 
 from kleiber.errors import StateError
 from kleiber.model.config import shape_for
-from kleiber.storage import digest, read_manifest, write_atomic
+from kleiber.storage import digest, locked, read_manifest, write_atomic
 from kleiber.study import stages
 from kleiber.study.config import Study, Unit
 from kleiber.study.engine import Job, Outcome, run_jobs
@@ -81,6 +81,18 @@ def train_unit(study: Study, out: Path, unit: Unit, threads: int, progress: Call
     folder = run_folder(out, run)
     if read_manifest(folder) is not None:
         return
+    with locked(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").unlink(missing_ok=True)
+        (folder / "begun").touch()
+        try:
+            _train(study, out, unit, run, threads, progress)
+        except Exception as error:
+            write_atomic(folder / "error.txt", f"{type(error).__name__}: {error}\n")
+            raise
+
+
+def _train(study: Study, out: Path, unit: Unit, run: Run, threads: int, progress: Callable[[float], None]) -> None:
     from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train
 
@@ -89,11 +101,16 @@ def train_unit(study: Study, out: Path, unit: Unit, threads: int, progress: Call
     heldout = stages.heldout_corpus(study, out, spec)
     evaluation = Evaluation.of(heldout, tokenizer, study.train, study.study.seed)
     corpus = stages.corpus_of(study, out, unit.arm, unit.unique)
-    train(run, corpus, tokenizer, evaluation, folder, threads, progress)
+    train(run, corpus, tokenizer, evaluation, run_folder(out, run), threads, progress)
 
 
-def train_all(study: Study, out: Path, say: Narrator) -> None:
-    """Train whatever is not trained yet.
+def train_all(study: Study, out: Path, say: Narrator, task: tuple[int, int] = (0, 1)) -> None:
+    """Train whatever is not trained yet, on the workers of this machine.
+
+    Parameters
+    ----------
+    task
+        (i, n): of every n runs, in the order of the study, the i-th (from 0).
 
     Raises
     ------
@@ -101,7 +118,8 @@ def train_all(study: Study, out: Path, say: Narrator) -> None:
         When runs failed; the others are complete.
     """
     choices = machine(study, out)
-    runs = [(unit, run_of(study, out, unit)) for unit in study.units()]
+    number, of = task
+    runs = [(unit, run_of(study, out, unit)) for unit in study.units()[number::of]]
     threads = choices["threads"]
     todo = [_job(study, out, *one, threads) for one in runs if read_manifest(run_folder(out, one[1])) is None]
     if not todo:

@@ -1,0 +1,105 @@
+"""How long a study will take on this machine, from a few steps of each of its models.
+
+Runs are measured as they will run: as many side by side, with as many threads, through the same loop on random DNA.
+The time of a step is the difference between a run of few steps and one of more, so that what a run costs but once
+(building the model, scoring, saving) does not count. Models beyond `LARGEST` parameters are not tried: their time
+follows from their operations.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kleiber.errors import StateError
+from kleiber.study.config import Study
+from kleiber.study.engine import Job, run_jobs
+from kleiber.study.plan import STAGES, Plan, PlannedRun
+from kleiber.train.config import Run
+
+__all__ = ["predict_seconds"]
+
+FEW, MORE = 4, 16  # steps
+LARGEST = 3e7
+OPERATIONS = 4e10  # of a measured step at most: rows are left out until it fits
+
+
+def predict_seconds(study: Study, planned: Plan, workers: int, threads: int) -> float:
+    """Return the wall seconds of a whole study on this machine."""
+    kinds: dict[tuple[str, str], PlannedRun] = {}
+    for run in planned.runs:
+        kinds.setdefault((run.unit.size, study.arms[run.unit.arm].tokenizer), run)
+    measured = {k: run for k, run in kinds.items() if run.model.n_params <= LARGEST}
+    if not measured:
+        smallest = min(kinds, key=lambda k: kinds[k].model.n_params)
+        measured = {smallest: kinds[smallest]}
+    rates: dict[tuple[str, str], float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        jobs = [
+            Job("/".join(k), _measure, (run.run, k[1], str(Path(scratch) / f"{i}.json"), threads), 1.0)
+            for i, (k, run) in enumerate(measured.items())
+        ]
+        for outcome in run_jobs(jobs, workers, threads, lambda share: None, lambda outcome: None):
+            if outcome.error:
+                raise StateError(f"{outcome.name} cannot be measured: {outcome.error}")
+        for i, k in enumerate(measured):
+            rates[k] = json.loads((Path(scratch) / f"{i}.json").read_text())
+    largest = max(measured, key=lambda k: kinds[k].model.n_params)
+    total = 0.0
+    for run in planned.runs:
+        rate = rates.get((run.unit.size, study.arms[run.unit.arm].tokenizer), rates[largest])
+        total += run.flops / rate
+    once, each = STAGES
+    return total / min(workers, len(planned.runs)) + once + each * len(study.arms)
+
+
+def _measure(run: Run, spec: str, path: str, threads: int, progress: Callable[[float], None]) -> None:
+    """Write the operations a second of one kind of run."""
+    from kleiber.tokens.train import train_tokenizer
+    from kleiber.train.evaluate import Evaluation
+    from kleiber.train.loop import train
+
+    dna = _RandomDNA()
+    spec = "6mer" if spec.endswith(("6mer", ".json")) else spec
+    tokenizer = train_tokenizer(spec, dna.rows(np.arange(2000), 700))
+    step = sum(run.model.flops(run.train.batch, run.train.length, run.train.batch * run.train.n_masked).values())
+    rows = max(1, min(run.train.batch, int(run.train.batch * OPERATIONS / step)))
+    settings = replace(run.train, batch=rows, eval_rows=2)
+    model = replace(run.model, vocab_size=tokenizer.vocab_size)
+    evaluation: Any = Evaluation.of(dna, tokenizer, settings, 1)  # type: ignore[arg-type]
+    seconds = []
+    for steps in (FEW, FEW, MORE):
+        short = replace(run, model=model, train=settings, tokens=(steps * rows * settings.length,))
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            train(short, dna, tokenizer, evaluation, Path(folder) / "run", threads)  # type: ignore[arg-type]
+            seconds.append(time.perf_counter() - start)
+    operations = sum(model.flops(rows, settings.length, rows * settings.n_masked).values())
+    rate = (MORE - FEW) * operations / max(1e-6, seconds[2] - seconds[1])
+    Path(path).write_text(json.dumps(rate * step / (operations * run.train.batch / rows)))
+
+
+class _RandomDNA:
+    """What stands for a corpus while the clock runs: random bases, as many as are asked for."""
+
+    fingerprint = "random"
+
+    class config:
+        window = 700
+
+    def rows(self, indices: np.ndarray, n_bases: int) -> np.ndarray:
+        draw = np.random.default_rng(int(indices[0]))
+        return np.frombuffer(b"ACGT", np.uint8)[draw.integers(0, 4, (len(indices), n_bases))]
+
+    def tiles(self, stride: int) -> list[tuple[str, int]]:
+        return [("random", k * stride) for k in range(2)]
+
+    def tile_rows(self, tiles: list[tuple[str, int]], n_bases: int) -> np.ndarray:
+        return self.rows(np.arange(len(tiles)), n_bases)

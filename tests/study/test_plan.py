@@ -1,0 +1,108 @@
+"""The dry run: exact counts, no data, and a verdict on the design."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kleiber.errors import ConfigError
+from kleiber.study.config import load_study, parse_study
+from kleiber.study.plan import checklist, plan, vocab_size
+from kleiber.tokens.train import train_tokenizer
+from study.conftest import TOY, kleiber
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = (
+    "14,963,712", "27,560,448", "60,409,600", "117,074,176", "230,403,328",
+    "14,968,842", "27,565,578", "60,417,290", "117,081,866", "230,411,018",
+)  # fmt: skip
+
+
+@pytest.fixture
+def toy():
+    return parse_study(TOY, "study.toml", Path("."))
+
+
+def test_the_original_study_is_planned_without_its_data():
+    result = kleiber("plan", ROOT / "studies" / "original.toml", "--no-measure", "--gpu", "a100", "--gpus", "8")
+    assert result.returncode == 0, result.stderr
+    found = set(re.findall(r"\d[\d,]{7,}", result.stdout))
+    assert set(PUBLISHED) <= found
+    assert "20 runs" in result.stdout
+    assert "8 x a100" in result.stdout
+
+
+def test_the_original_studys_steps():
+    study = load_study(ROOT / "studies" / "original.toml")
+    (largest,) = [run for run in plan(study).runs if run.unit.size == "230M" and run.unit.arm == "ref-bpe"]
+    assert largest.run.branches()[-1].end == 97_656
+    # exact operations over 6·N·D of its 230M model: 1.006 with the head on masked rows and padding left out
+    tokens = 97_656 * 1024 * 128
+    step = largest.flops / largest.run.n_steps
+    assert 0.9 < step * 97_656 / (6 * largest.model.n_params * tokens) < 1.02
+
+
+def test_flops_are_those_of_training(toy, finished):
+    import polars as pl
+
+    table = pl.read_csv(finished / "observations.csv").filter(pl.col("n_tokens") == pl.col("n_tokens").max())
+    planned = {(run.unit.arm, run.unit.size): run for run in plan(toy).runs}
+    for row in table.iter_rows(named=True):
+        run = planned[row["arm"], row["size"]]
+        last = run.run.branches()[-1]
+        assert run.flops / run.run.n_steps * last.end == row["flops"]
+        assert run.model.n_params == row["n_params"]
+
+
+@pytest.mark.parametrize("spec", ["bpe64", "3mer", "6mer", "nucleotide"])
+def test_vocabularies_are_known_before_they_are_trained(spec, windows):
+    assert vocab_size(spec) == train_tokenizer(spec, windows[:200]).vocab_size
+
+
+def test_epochs_and_disk(toy):
+    known = plan(toy, n_unique_bases=1000, bases_per_token={"bpe64": 2.5})
+    run = known.runs[0]
+    assert known.epochs(run) == pytest.approx(31 * 8 * 30 * 2.5 / 1000)
+    assert plan(toy).epochs(run) is None
+    assert known.n_bytes > 4 * sum(r.model.n_params for r in known.runs)
+
+
+def verdict(study, name):
+    (entry,) = [check for check in checklist(study, plan(study, 10**9)) if name in check["check"]]
+    return entry["status"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "before", "after"),
+    [
+        ("sizes under", {"sizes": ("0.01M", "0.02M", "0.05M", "0.1M", "0.2M")}, "fail", "pass"),
+        ("annealed budgets", {"tokens": (4e3, 8e3, 1.6e4, 3.2e4)}, "fail", "pass"),
+        ("factor", {"tokens": (4e3, 1.6e4)}, "warn", "pass"),
+        ("seeds", {"seeds": 2}, "warn", "pass"),
+        ("repeats", {"unique": (0.25, 0.5, 1.0)}, "warn", "pass"),
+    ],
+)
+def test_each_check_passes_and_fails(name, change, before, after, toy):
+    assert verdict(toy, name) == before
+    assert verdict(replace(toy, ladder=replace(toy.ladder, **change)), name) == after
+
+
+def test_gpus(toy):
+    whole = plan(toy)
+    assert whole.hours_on("a100", 0.5, 2) == pytest.approx(whole.flops / 312e12 / 3600)
+    with pytest.raises(ConfigError, match="no GPU 'a1'"):
+        whole.hours_on("a1", 0.5)
+    with pytest.raises(ConfigError, match="cannot be"):
+        whole.hours_on("a100", 1.5)
+
+
+def test_hours_here_are_measured(toy_study):
+    result = kleiber("plan", toy_study, "--json")
+    assert result.returncode == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert 0 < facts["hours_here"] < 1
+    assert len(facts["runs"]) == 4
