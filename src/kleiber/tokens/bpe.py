@@ -9,18 +9,20 @@ of merges per sequence, exact too and five times slower.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from kleiber.errors import DataError
-from kleiber.tokens.tokenizer import BASES, SPECIALS, Tokenizer, envelope
+from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, Tokenizer, envelope
 
 __all__ = ["BPETokenizer"]
 
 FIRST = len(SPECIALS)
+LARGEST_KNOWN = 8192  # tokens: answers for all pairs take 16 MB
+TOKEN, NO_BASE = 4, 5  # places in a node of the trie: the token, and where no child is
 LOOK_AHEAD = 8  # tokens encoded beyond a full row, so that its last ones are read in context
 
 
@@ -66,23 +68,52 @@ class BPETokenizer(Tokenizer):
             "merges": [" ".join(pair) for pair in merges],
         }
         super().__init__(tokens, document or envelope(model, {"type": "Whitespace"}))
-        self._split = split
-        self._keys, self._values = _pair_table(split)
+        keys, values = _pair_table(split)
+        self._pairs = Pairs(split.astype(np.int32), keys, values, np.zeros(_known_bytes(len(tokens)), np.uint8))
         self._trie, self._shorter = _trie(tokens)
 
     def _fill(
-        self, codes: NDArray[np.uint8], ids: NDArray[np.int32], counts: NDArray[np.int64], used: NDArray[np.int64]
-    ) -> None:
-        lengths = self.token_lengths.astype(np.int64)
-        _fill(codes, self._trie, self._shorter, lengths, self._split, self._keys, self._values, ids, counts, used)
+        self, bases: NDArray[np.uint8], room: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        n, length = bases.shape
+        ids = np.empty(n * min(room, length), np.int32)
+        offsets, used = np.zeros(n + 1, np.int64), np.zeros(n, np.int64)
+        _fill(bases, CODES, self._trie, self._shorter, self.token_lengths, self._pairs, room, ids, offsets, used)
+        return ids[: offsets[-1]], offsets, used
 
 
-def _trie(tokens: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the trie, (nodes, 5): four children (0 is none) and the token that ends here or -1; and for each token
-    the longest token that is a proper prefix of it, or -1."""
-    nodes: list[list[int]] = [[0, 0, 0, 0, -1]]
+class Pairs(NamedTuple):
+    """What decides whether two tokens may stand side by side.
+
+    Attributes
+    ----------
+    split
+        (V, 2): the two tokens that each merge joins; a base is its own.
+    keys, values
+        A hash table from pairs (left · V + right) to the token that they merge into.
+    known
+        What `_stays` answered, two bits a pair: 0 is not asked yet, 1 no, 2 yes; empty for large vocabularies. Threads
+        share it: what one writes over another's answer is asked again.
+    """
+
+    split: NDArray[np.int32]
+    keys: NDArray[np.int64]
+    values: NDArray[np.int64]
+    known: NDArray[np.uint8]
+
+
+def _known_bytes(vocab_size: int) -> int:
+    return vocab_size * vocab_size // 4 + 1 if vocab_size <= LARGEST_KNOWN else 0
+
+
+def _trie(tokens: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the trie, eight numbers a node: four children (0 is none), the token that ends here or -1, and zeros.
+
+    A child is where its node begins. And for each token the longest token that is a proper prefix of it, or -1.
+    """
+    nodes: list[list[int]] = [[0, 0, 0, 0, -1, 0, 0, 0]]
     order = sorted(range(FIRST, len(tokens)), key=lambda i: len(tokens[i]))
-    shorter = np.full(len(tokens), -1, np.int64)
+    shorter = np.full(len(tokens), -1, np.int32)
     for i in order:
         at, last = 0, -1
         for base in tokens[i]:
@@ -92,11 +123,11 @@ def _trie(tokens: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
             if code < 0:
                 raise DataError(f"The token {tokens[i]!r} (id {i}) is not made of A, C, G and T.")
             if not nodes[at][code]:
-                nodes[at][code] = len(nodes)
-                nodes.append([0, 0, 0, 0, -1])
-            at = nodes[at][code]
+                nodes[at][code] = len(nodes) << 3
+                nodes.append([0, 0, 0, 0, -1, 0, 0, 0])
+            at = nodes[at][code] >> 3
         nodes[at][4], shorter[i] = i, last
-    return np.array(nodes, np.int64), shorter
+    return np.array(nodes, np.int32).ravel(), shorter
 
 
 def _pair_table(split: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -123,96 +154,122 @@ def _fill_table(split, keys, values):
 
 
 @njit(cache=True, nogil=True)
-def _merged(left, right, keys, values, n_tokens):
+def _merged(left, right, pairs, n_tokens):
     """Return the token that a pair merges into, or a number above all tokens."""
     key = left * n_tokens + right
-    at = _slot(key, keys.size)
-    while keys[at] >= 0:
-        if keys[at] == key:
-            return values[at]
-        at = (at + np.uint64(1)) & np.uint64(keys.size - 1)
+    at = _slot(key, pairs.keys.size)
+    while pairs.keys[at] >= 0:
+        if pairs.keys[at] == key:
+            return pairs.values[at]
+        at = (at + np.uint64(1)) & np.uint64(pairs.keys.size - 1)
     return n_tokens
 
 
 @njit(cache=True, nogil=True)
-def _stays(left, right, split, keys, values):
+def _stays(left, right, pairs):
     """Say whether two neighbours would come out of the merges as they are.
 
     Undo the later of the two until a pair across the border would have merged before that (False), or nothing is
     left to undo (True). Ids are in the order of the merges.
     """
-    n_tokens = split.shape[0]
+    split = pairs.split
+    n_tokens = np.int64(split.shape[0])
     limit = n_tokens
     while True:
-        if _merged(left, right, keys, values, n_tokens) < limit:
+        if _merged(left, right, pairs, n_tokens) < limit:
             return False
         if left > right:
-            limit, left = left, split[left, 1]
+            limit, left = left, np.int64(split[left, 1])
             if left == limit:
-                limit, right = right + 1, split[right, 0]
+                limit, right = right + 1, np.int64(split[right, 0])
                 if right + 1 == limit:
                     return True
         else:
-            limit, right = right + 1, split[right, 0]
+            limit, right = right + 1, np.int64(split[right, 0])
             if right + 1 == limit:
-                limit, left = left, split[left, 1]
+                limit, left = left, np.int64(split[left, 1])
                 if left == limit:
                     return True
 
 
 @njit(cache=True, nogil=True)
-def _longest(codes, at, end, trie):
-    """Return the longest token that starts at `at` within [at, end)."""
-    node, found = 0, -1
-    while at < end:
-        node = trie[node, codes[at]]
+def _fits(left, right, pairs):
+    """Return what `_stays` says, asking it once a pair."""
+    if pairs.known.size == 0:
+        return _stays(np.int64(left), np.int64(right), pairs)
+    pair = np.uint64(left) * np.uint64(pairs.split.shape[0]) + np.uint64(right)
+    byte, shift = pair >> np.uint64(2), np.uint8((pair & np.uint64(3)) << np.uint64(1))
+    entry = (pairs.known[byte] >> shift) & np.uint8(3)
+    if entry:
+        return entry == 2
+    answer = _stays(np.int64(left), np.int64(right), pairs)
+    pairs.known[byte] |= np.uint8(2 if answer else 1) << shift
+    return answer
+
+
+@njit(inline="always")
+def _longest(codes, at, trie):
+    """Return the longest token that starts at `at`; what is no base ends it."""
+    node, found = np.uint32(0), np.int32(-1)
+    while True:
+        node = np.uint32(trie[node | np.uint32(codes[at])])
         if node == 0:
-            break
-        if trie[node, 4] >= 0:
-            found = trie[node, 4]
-        at += 1
-    return found
+            return found
+        token = trie[node | np.uint32(TOKEN)]
+        if token >= 0:
+            found = token
+        at += np.uint64(1)
 
 
 @njit(cache=True, nogil=True)
-def _fill(codes, trie, shorter, lengths, split, keys, values, ids, counts, used):
-    length, room = codes.shape[1], ids.shape[1]
-    stack = np.empty(length, np.int64)
-    dead = np.empty(length + 1, np.bool_)  # no right cover of the rest starts here
-    for r in range(codes.shape[0]):
-        row = codes[r]
-        dead[:] = False
-        start, n = 0, 0  # start and bottom: where the current word of A, C, G and T begins
-        while start < length and n < room + LOOK_AHEAD:
-            if row[start] > 3:
+def _fill(bases, table, trie, shorter, lengths, pairs, room, ids, offsets, used):
+    length = np.uint64(bases.shape[1])
+    most = np.uint64(min(np.int64(length), room + LOOK_AHEAD))
+    stack = np.empty(np.int64(length) + 1, np.int32)
+    codes = np.full(np.int64(length) + 1, NO_BASE, np.uint8)
+    dead = np.zeros(np.int64(length) + 1, np.bool_)  # no right cover of the rest starts here
+    one, out = np.uint64(1), 0
+    for r in range(bases.shape[0]):
+        row = bases[r]
+        for i in range(length):
+            code = table[row[i]]
+            codes[i] = code if code < 4 else NO_BASE
+        is_clean = True
+        start, n = np.uint64(0), np.uint64(0)
+        while start < length and n < most:
+            if codes[start] > 3:
                 stack[n] = 0
-                n += 1
-                start += 1
+                n += one
+                start += one
                 continue
-            end = start
-            while end < length and row[end] < 4:
-                end += 1
+            end = start  # the word of A, C, G and T that begins here
+            while end < length and codes[end] < 4:
+                end += one
             bottom, at = n, start
-            token = _longest(row, at, end, trie)
-            while at < end and n < room + LOOK_AHEAD:
-                fits = at + lengths[token]
-                if not dead[fits] and (n == bottom or _stays(stack[n - 1], token, split, keys, values)):
+            token = _longest(codes, at, trie)
+            while at < end and n < most:
+                past = at + np.uint64(lengths[token])
+                if not dead[past] and (n == bottom or _fits(stack[n - one], token, pairs)):
                     stack[n] = token
-                    n += 1
-                    at = fits
+                    n += one
+                    at = past
                     if at < end:
-                        token = _longest(row, at, end, trie)
+                        token = _longest(codes, at, trie)
                 elif shorter[token] >= 0:
                     token = shorter[token]
                 else:
                     dead[at] = True
-                    n -= 1
+                    is_clean = False
+                    n -= one
                     token = stack[n]
-                    at -= lengths[token]
+                    at -= np.uint64(lengths[token])
             start = at
-        n = min(n, room)
-        bases = 0
-        for i in range(n):
-            ids[r, i] = stack[i]
-            bases += lengths[stack[i]]
-        counts[r], used[r] = n, bases
+        if not is_clean:
+            dead[:] = False
+        kept = min(np.int64(n), room)
+        size = 0
+        for i in range(kept):
+            ids[out + i] = stack[i]
+            size += lengths[stack[i]]
+        out += kept
+        offsets[r + 1], used[r] = out, size

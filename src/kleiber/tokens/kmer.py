@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kleiber.tokens.tokenizer import BASES, SPECIALS, Tokenizer, envelope
+from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, Tokenizer, envelope
 
 __all__ = ["KmerTokenizer"]
 
@@ -32,26 +32,58 @@ class KmerTokenizer(Tokenizer):
         super().__init__(tokens, envelope(model, pattern))
 
     def _fill(
-        self, codes: NDArray[np.uint8], ids: NDArray[np.int32], counts: NDArray[np.int64], used: NDArray[np.int64]
-    ) -> None:
-        _fill(codes, self.k, ids, counts, used)
+        self, bases: NDArray[np.uint8], room: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        n, length = bases.shape
+        ids = np.empty(n * min(room, length), np.int32)
+        offsets, used = np.zeros(n + 1, np.int64), np.zeros(n, np.int64)
+        if self.k == 1:
+            _fill_bases(bases, _SINGLE, room, ids, offsets, used)
+        else:
+            _fill_words(bases, CODES, self.k, room, ids, offsets, used)
+        return ids[: offsets[-1]], offsets, used
+
+
+_SINGLE = np.where(len(BASES) > CODES, CODES.astype(np.int32) + SINGLES, 0).astype(np.int32)
 
 
 @njit(cache=True, nogil=True)
-def _fill(codes, k, ids, counts, used):
-    length, room = codes.shape[1], ids.shape[1]
-    for r in range(codes.shape[0]):
-        at, n = 0, 0
-        while at < length and n < room:
-            word, i = 0, 0
-            while i < k and at + i < length and codes[r, at + i] < 4:
-                word = word * 4 + codes[r, at + i]
-                i += 1
-            if i == k:
-                ids[r, n] = SINGLES + word if k == 1 else WORDS + word
-                at += k
+def _fill_bases(bases, single, room, ids, offsets, used):
+    """Give each base its id."""
+    n = np.uint64(min(room, bases.shape[1]))
+    for r in range(bases.shape[0]):
+        row, at = bases[r], np.uint64(r) * n
+        for i in range(n):
+            ids[at + i] = single[row[i]]
+        offsets[r + 1] = at + n
+        used[r] = n
+
+
+@njit(cache=True, nogil=True)
+def _fill_words(bases, codes, k, room, ids, offsets, used):
+    """Give each word of k bases its id; a base that no whole word begins with, its own."""
+    length = np.uint64(bases.shape[1])
+    width = np.uint64(k)
+    out = np.uint64(0)
+    for r in range(bases.shape[0]):
+        row = bases[r]
+        at, stop = np.uint64(0), out + np.uint64(room)
+        while at < length and out < stop:
+            word, other = np.uint32(0), np.uint8(0)
+            if at + width <= length:
+                for i in range(width):
+                    code = codes[row[at + i]]
+                    other |= code
+                    word = np.uint32(word << np.uint32(2)) | np.uint32(code)
             else:
-                ids[r, n] = SINGLES + codes[r, at] if codes[r, at] < 4 else 0
-                at += 1
-            n += 1
-        counts[r], used[r] = n, at
+                other = np.uint8(4)
+            if other < 4:
+                ids[out] = np.int32(WORDS) + np.int32(word)
+                at += width
+            else:
+                code = codes[row[at]]
+                ids[out] = np.int32(SINGLES) + np.int32(code) if code < 4 else np.int32(0)
+                at += np.uint64(1)
+            out += np.uint64(1)
+        offsets[r + 1] = out
+        used[r] = at

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from kleiber.errors import DataError
 from kleiber.storage import digest, write_atomic
 
-__all__ = ["SPECIALS", "Tokenizer", "load"]
+__all__ = ["CODES", "SPECIALS", "Tokenizer", "load"]
 
 SPECIALS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 UNK = 0
 BASES = "ACGT"
 
-_CODES = np.full(256, 4, np.uint8)
+CODES = np.full(256, 4, np.uint8)
+"""A C G T, upper or lower case, as 0-3; any other byte as 4."""
 for _i, _base in enumerate(BASES):
-    _CODES[ord(_base)] = _CODES[ord(_base.lower())] = _i
+    CODES[ord(_base)] = CODES[ord(_base.lower())] = _i
 
 
 class Tokenizer:
@@ -81,14 +82,9 @@ class Tokenizer:
         -------
         The ids of all sequences in a row, and int64 (n + 1,) offsets of each.
         """
-        bases = np.asarray(bases, np.uint8)
-        n, length = bases.shape
-        ids = np.empty((n, length), np.int32)
-        counts = np.zeros(n, np.int64)
-        used = np.zeros(n, np.int64)
-        self._fill(_CODES[bases], ids, counts, used)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        return ids[np.arange(length) < counts[:, None]], offsets
+        bases = np.ascontiguousarray(bases, np.uint8)
+        ids, offsets, _ = self._fill(bases, bases.shape[1])
+        return ids, offsets
 
     def encode_rows(self, bases: NDArray[np.uint8], n_tokens: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Fill rows of exactly `n_tokens` tokens.
@@ -107,19 +103,16 @@ class Tokenizer:
         DataError
             When a sequence ends before its row is full.
         """
-        bases = np.asarray(bases, np.uint8)
-        n = len(bases)
-        ids = np.empty((n, n_tokens), np.int32)
-        counts = np.zeros(n, np.int64)
-        used = np.zeros(n, np.int64)
-        self._fill(_CODES[bases], ids, counts, used)
-        if n and counts.min() < n_tokens:
+        bases = np.ascontiguousarray(bases, np.uint8)
+        ids, offsets, used = self._fill(bases, n_tokens)
+        counts = np.diff(offsets)
+        if len(bases) and counts.min() < n_tokens:
             row = int(counts.argmin())
             raise DataError(
                 f"Row {row} of {bases.shape[1]:,} bases gives {counts[row]} tokens, and {n_tokens} are wanted.\n"
                 f"  {n_tokens * self.max_token_length:,} bases always suffice."
             )
-        return ids, used.astype(np.int32)
+        return ids.reshape(-1, n_tokens), used.astype(np.int32)
 
     def decode(self, ids: NDArray[np.integer]) -> str:
         """Return the bases of ids; [UNK] is N, other specials are nothing."""
@@ -131,9 +124,14 @@ class Tokenizer:
         write_atomic(path, json.dumps(self.model, indent=1, ensure_ascii=False) + "\n")
 
     def _fill(
-        self, codes: NDArray[np.uint8], ids: NDArray[np.int32], counts: NDArray[np.int64], used: NDArray[np.int64]
-    ) -> None:
-        """Encode rows of codes (A C G T as 0-3, anything else 4) until the row of `ids` or of bases ends."""
+        self, bases: NDArray[np.uint8], room: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        """Encode rows of ASCII until each has `room` ids or its bases end.
+
+        Returns
+        -------
+        The ids of all rows in a row, (n + 1,) offsets of each, and (n,) the bases that each used.
+        """
         raise NotImplementedError
 
 
