@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as HuggingFace
 
 from kleiber.errors import ConfigError, DataError
+from kleiber.tokens.original import OriginalKmerTokenizer, clean_up
 from kleiber.tokens.tokenizer import load
 from kleiber.tokens.train import train_tokenizer
 
-SPECS = ("bpe32", "bpe512", "bpe4096", "6mer", "3mer", "nucleotide")
+SPECS = ("bpe32", "bpe512", "bpe4096", "6mer", "3mer", "nucleotide", "original-6mer")
 
 
 @pytest.fixture(scope="session")
@@ -106,17 +107,19 @@ def test_the_published_tokenizer_of_dnabert2(shared_data, windows):
         assert ours(tokenizer, text) == theirs(backend, text)
 
 
-def test_the_original_studys_bpe_ids(shared_data):
+def test_the_original_studys_ids(shared_data):
     import gzip
 
-    tokenizer = load(shared_data / "dnabert2" / "tokenizer.json")
+    bpe, words = load(shared_data / "dnabert2" / "tokenizer.json"), OriginalKmerTokenizer()
+    assert words.vocab_size == 4106
     n = 0
     for line in gzip.decompress((shared_data / "original_study" / "token_ids.jsonl.gz").read_bytes()).splitlines():
         entry = json.loads(line)
-        if set(entry["sequence"]) <= set("ACGT"):  # its clean-up of other letters is a step of its own
-            assert [1, *ours(tokenizer, entry["sequence"]), 2] == entry["bpe_ids"]
-            n += 1
-    assert n == 183
+        text = clean_up(entry["sequence"])
+        assert [1, *ours(bpe, text), 2] == entry["bpe_ids"]
+        assert [1, *ours(words, text), 2] == entry["kmer_ids"]
+        n += 1
+    assert n == 270
 
 
 def test_six_mers_are_counted_in_bases(pairs):

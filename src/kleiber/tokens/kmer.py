@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, Tokenizer, envelope
+from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, UNK, Tokenizer, envelope
 
-__all__ = ["KmerTokenizer"]
+__all__ = ["KmerTokenizer", "fill_words"]
 
 SINGLES = len(SPECIALS)
 WORDS = SINGLES + len(BASES)
@@ -40,7 +40,7 @@ class KmerTokenizer(Tokenizer):
         if self.k == 1:
             _fill_bases(bases, _SINGLE, room, ids, offsets, used)
         else:
-            _fill_words(bases, CODES, self.k, room, ids, offsets, used)
+            fill_words(bases, CODES, self.k, WORDS, UNK, room, ids, offsets, used)
         return ids[: offsets[-1]], offsets, used
 
 
@@ -60,8 +60,11 @@ def _fill_bases(bases, single, room, ids, offsets, used):
 
 
 @njit(cache=True, nogil=True)
-def _fill_words(bases, codes, k, room, ids, offsets, used):
-    """Give each word of k bases its id; a base that no whole word begins with, its own."""
+def fill_words(bases, codes, k, words, other_id, room, ids, offsets, used):
+    """Give each word of k bases its id, from `words` on; a base that no whole word begins with, its own.
+
+    What is no base gets `other_id`.
+    """
     length = np.uint64(bases.shape[1])
     width = np.uint64(k)
     out = np.uint64(0)
@@ -78,11 +81,11 @@ def _fill_words(bases, codes, k, room, ids, offsets, used):
             else:
                 other = np.uint8(4)
             if other < 4:
-                ids[out] = np.int32(WORDS) + np.int32(word)
+                ids[out] = np.int32(words) + np.int32(word)
                 at += width
             else:
                 code = codes[row[at]]
-                ids[out] = np.int32(SINGLES) + np.int32(code) if code < 4 else np.int32(0)
+                ids[out] = np.int32(SINGLES) + np.int32(code) if code < 4 else np.int32(other_id)
                 at += np.uint64(1)
             out += np.uint64(1)
         offsets[r + 1] = out

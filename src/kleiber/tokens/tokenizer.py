@@ -175,6 +175,7 @@ def load(path: str | Path) -> Tokenizer:
     """
     from kleiber.tokens.bpe import BPETokenizer
     from kleiber.tokens.kmer import KmerTokenizer
+    from kleiber.tokens.original import OriginalKmerTokenizer
 
     try:
         document = json.loads(Path(path).read_bytes())
@@ -190,9 +191,18 @@ def load(path: str | Path) -> Tokenizer:
             merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
             return BPETokenizer(tokens, merges, document)
         if kind == "WordLevel":
-            return KmerTokenizer(max(len(token) for token in tokens[5:]))
+            if tokens[5:10] == ["A", "T", "C", "G", "N"]:
+                return _same(OriginalKmerTokenizer(), tokens, path)
+            return _same(KmerTokenizer(max(len(token) for token in tokens[5:])), tokens, path)
     except FileNotFoundError:
         raise DataError(f"There is no tokenizer file {path}.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no tokenizer.json: {type(error).__name__}: {error}.") from None
     raise DataError(f"{path} holds a {kind!r} model; BPE and k-mers (WordLevel) are known.")
+
+
+def _same(tokenizer: Tokenizer, tokens: list[str], path: str | Path) -> Tokenizer:
+    """See that a file of k-mers has the ids of ours."""
+    if tokenizer.tokens != tokens:
+        raise DataError(f"{path} numbers its words otherwise than k-mers are numbered here; it cannot be read.")
+    return tokenizer

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kleiber.errors import ConfigError
 from kleiber.tokens.bpe import BPETokenizer
 from kleiber.tokens.kmer import KmerTokenizer
+from kleiber.tokens.original import OriginalKmerTokenizer
 from kleiber.tokens.tokenizer import BASES, SPECIALS, Tokenizer
 
 __all__ = ["train_tokenizer"]
@@ -27,12 +28,15 @@ def train_tokenizer(spec: str, windows: NDArray[np.uint8]) -> Tokenizer:
     Parameters
     ----------
     spec
-        ``"nucleotide"``, ``"6mer"`` (any k from 2 to 8), or ``"bpe1024"`` (any vocabulary from 16).
+        ``"nucleotide"``, ``"6mer"`` (any k from 2 to 8), ``"bpe1024"`` (any vocabulary from 16), or
+        ``"original-6mer"`` (see `kleiber.tokens.original`).
     windows
         (n, L) ASCII windows that BPE is trained on.
     """
     if spec == "nucleotide":
         return KmerTokenizer(1)
+    if spec == "original-6mer":
+        return OriginalKmerTokenizer()
     if (match := re.fullmatch(r"(\d+)mer", spec)) and 2 <= int(match[1]) <= 8:
         return KmerTokenizer(int(match[1]))
     if (match := re.fullmatch(r"bpe(\d+)", spec)) and int(match[1]) >= 16:
