@@ -11,7 +11,7 @@ import sys
 
 from cyclopts import App
 
-from kleiber.cli import corpus, fit, panel, study
+from kleiber.cli import corpus, fit, panel, study, tokens
 from kleiber.errors import KleiberError
 
 __all__ = ["app", "main"]
@@ -32,6 +32,7 @@ for _verb in (
     study.report,
     panel.app,
     corpus.app,
+    tokens.app,
     fit.fit,
 ):
     app.command(_verb)

@@ -18,7 +18,7 @@ from kleiber.errors import DataError, StateError, UnknownContig
 from kleiber.genome.assembly import Contig, Region, canonical_name
 from kleiber.storage import digest, file_digest, read_manifest, staged_folder, write_manifest
 
-__all__ = ["Reference", "Region", "contigs_of", "intervals"]
+__all__ = ["Reference", "Region", "contigs_of", "intervals", "open_text", "sequences"]
 
 _UPPER = np.full(256, ord("N"), np.uint8)
 for _letter in b"ACGT":
@@ -46,7 +46,7 @@ class Reference:
         """
         fasta = Path(fasta)
         with staged_folder(out) as folder:
-            contigs = [_write_contig(folder, i, name, body) for i, (name, body) in enumerate(_sequences(fasta))]
+            contigs = [_write_contig(folder, i, name, body) for i, (name, body) in enumerate(sequences(fasta))]
             if not contigs:
                 raise DataError(f"{fasta} holds no sequence.\n  A FASTA file starts with a line such as >chr20.")
             names = [contig["name"] for contig in contigs]
@@ -145,13 +145,13 @@ def contigs_of(fasta: str | Path) -> tuple[Contig, ...]:
     if fasta.is_file() and index.is_file():
         rows = [line.split("\t") for line in index.read_text().splitlines()]
         return tuple(Contig(row[0], int(row[1])) for row in rows)
-    contigs = tuple(Contig(name, len(body)) for name, body in _sequences(fasta))
+    contigs = tuple(Contig(name, len(body)) for name, body in sequences(fasta))
     if not contigs:
         raise DataError(f"{fasta} holds no sequence.\n  A FASTA file starts with a line such as >chr20.")
     return contigs
 
 
-def _sequences(fasta: Path) -> Any:
+def sequences(fasta: Path) -> Any:
     """Yield (name, bytes as they stand) of every sequence of a FASTA file."""
     name: str | None = None
     parts: list[bytes] = []

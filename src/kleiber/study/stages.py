@@ -22,6 +22,7 @@ from kleiber.storage import fingerprint, is_unchanged, read_manifest, staged_fol
 from kleiber.study.config import EMBEDDED, Study
 from kleiber.study.plan import Plan, plan
 from kleiber.tokens.tokenizer import Tokenizer, load
+from kleiber.tokens.train import WINDOW, train_tokenizer
 
 __all__ = [
     "bases_per_token",
@@ -36,7 +37,6 @@ __all__ = [
     "tokenizer_of",
 ]
 
-TOKENIZER_WINDOW = 700  # bases; whole chromosomes make BPE training quadratic
 TOKENIZER_BASES = 200_000_000  # more windows than this do not change the first thousands of merges
 
 
@@ -101,12 +101,10 @@ def tokenizer_label(spec: str) -> str:
 
 def tokenizer_of(study: Study, out: Path, spec: str) -> Tokenizer:
     """Train a tokenizer on the training territory of the reference, or load it."""
-    from kleiber.tokens.train import train_tokenizer
-
     folder = out / "tokenizer" / tokenizer_label(spec)
     if read_manifest(folder) is None:
         reference, _ = genome(study, out)
-        territory = open_corpus(reference, None, _config(study, "reference", window=TOKENIZER_WINDOW), study.study.seed)
+        territory = open_corpus(reference, None, _config(study, "reference", window=WINDOW), study.study.seed)
         with staged_folder(folder) as partial:
             tokenizer = load(spec) if spec.endswith(".json") else train_tokenizer(spec, _tiles(territory))
             tokenizer.save(partial / "tokenizer.json")
@@ -187,8 +185,8 @@ def _row_bases(study: Study, out: Path, spec: str) -> tuple[int, int]:
 
 def _tiles(territory: Corpus) -> np.ndarray:
     """Return windows that tile the territory, each base once; spread evenly where it is larger than needed."""
-    stride = TOKENIZER_WINDOW * max(1, -(-len(territory.tiles(TOKENIZER_WINDOW)) * TOKENIZER_WINDOW // TOKENIZER_BASES))
-    return territory.tile_rows(territory.tiles(stride), TOKENIZER_WINDOW)
+    stride = WINDOW * max(1, -(-len(territory.tiles(WINDOW)) * WINDOW // TOKENIZER_BASES))
+    return territory.tile_rows(territory.tiles(stride), WINDOW)
 
 
 def _bases_per_token(tokenizer: Tokenizer, territory: Corpus) -> float:

@@ -17,7 +17,9 @@ from kleiber.tokens.kmer import KmerTokenizer
 from kleiber.tokens.original import OriginalKmerTokenizer
 from kleiber.tokens.tokenizer import BASES, SPECIALS, Tokenizer
 
-__all__ = ["train_tokenizer"]
+__all__ = ["WINDOW", "train_tokenizer"]
+
+WINDOW = 700  # bases; whole chromosomes make BPE training quadratic
 
 MAX_TOKEN_LENGTH = 32  # bases; without a maximum, satellites and poly-A fill the vocabulary
 

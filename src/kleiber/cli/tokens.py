@@ -1,0 +1,203 @@
+"""Verbs of tokenizers: tokenizer train, info, encode, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+__all__ = ["app", "decode", "encode", "info", "train"]
+
+app = App(name="tokenizer", help="Train, inspect and use DNA tokenizers.")
+Flag = Parameter(negative="")
+Several = Parameter(consume_multiple=True, negative="")
+
+
+@app.command
+def train(
+    *source: Path,
+    out: Path,
+    kind: Literal["bpe", "kmer", "nucleotide", "original-6mer"] = "bpe",
+    vocab_size: int = 4096,
+    k: int = 6,
+    bases: float = 100e6,
+) -> None:
+    """Make a tokenizer, training BPE on windows of FASTA files or of exported corpora.
+
+    Example: ``kleiber tokenizer train genome.fa.gz --kind bpe --vocab-size 4096 --out tokenizer.json``
+
+    Parameters
+    ----------
+    source
+        FASTA files, or text files or folders of one sequence a line; none for k-mers and nucleotides.
+    out
+        The tokenizer.json, which Hugging Face reads too.
+    kind
+        What kind.
+    vocab_size
+        Tokens of a BPE.
+    k
+        Bases of a k-mer.
+    bases
+        Train on so many at most, spread evenly.
+    """
+    import numpy as np
+
+    from kleiber.errors import ConfigError
+    from kleiber.study.progress import Narrator
+    from kleiber.tokens.train import WINDOW, train_tokenizer
+
+    spec = {"bpe": f"bpe{vocab_size}", "kmer": f"{k}mer"}.get(kind, kind)
+    say = Narrator()
+    windows = np.empty((0, WINDOW), np.uint8)
+    if kind == "bpe":
+        with say.stage("reading"):
+            found = [row for path in source for _, text in _sequences(path) for row in _windows(text, WINDOW)]
+        if not found:
+            raise ConfigError("BPE is trained on sequences, and none is named.\n  Name FASTA or text files.")
+        step = max(1, round(len(found) * WINDOW / bases))
+        windows = np.stack(found[::step])
+    with say.stage(f"{kind} on {windows.size:,} bases"):
+        tokenizer = train_tokenizer(spec, windows)
+    tokenizer.save(out)
+    print(f"{out}: {tokenizer.vocab_size:,} tokens, the longest of {tokenizer.max_token_length} bases")
+
+
+@app.command
+def info(tokenizer: Path, *source: Path, json: Annotated[bool, Flag] = False) -> None:
+    """Show a tokenizer's vocabulary, and how it cuts sequences.
+
+    Example: ``kleiber tokenizer info tokenizer.json genome.fa.gz``
+
+    Parameters
+    ----------
+    tokenizer
+        A tokenizer.json.
+    source
+        FASTA or text files to measure it on.
+    json
+        Print JSON.
+    """
+    from json import dumps
+
+    import numpy as np
+
+    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.train import WINDOW
+
+    loaded = load(tokenizer)
+    longest = sorted(loaded.tokens, key=lambda token: (token.startswith("["), -len(token)))[:5]
+    facts: dict[str, Any] = {
+        "kind": loaded.kind,
+        "vocab_size": loaded.vocab_size,
+        "max_token_length": loaded.max_token_length,
+        "longest": longest,
+        "fingerprint": loaded.fingerprint,
+    }
+    rows = [row for path in source for _, text in _sequences(path) for row in _windows(text, WINDOW)][:20_000]
+    if rows:
+        ids, offsets = loaded.encode_batch(np.stack(rows))
+        lengths = WINDOW / np.diff(offsets)
+        facts["bases_per_token"] = len(rows) * WINDOW / len(ids)
+        facts["bases_per_token_sd_of_windows"] = float(lengths.std())
+        facts["tokens_used"] = len(np.unique(ids))
+    if json:
+        print(dumps(facts))
+        return
+    for key, value in facts.items():
+        print(f"{key:<30} {', '.join(value) if isinstance(value, list) else value}")
+
+
+@app.command
+def encode(
+    tokenizer: Path,
+    source: Path | None = None,
+    *,
+    special: Annotated[bool, Flag] = False,
+    tokens: Annotated[bool, Flag] = False,
+) -> None:
+    """Print the ids of sequences, one line each.
+
+    Example: ``echo ACGTTGCA | kleiber tokenizer encode tokenizer.json``
+
+    Parameters
+    ----------
+    tokenizer
+        A tokenizer.json.
+    source
+        A FASTA file, or a text file of one sequence a line; standard input by default.
+    special
+        Put [CLS] before and [SEP] behind.
+    tokens
+        Print tokens instead of ids.
+    """
+    import sys
+
+    import numpy as np
+
+    from kleiber.tokens.tokenizer import load
+
+    loaded = load(tokenizer)
+    lines = _sequences(source) if source else ((str(i), line.strip().encode()) for i, line in enumerate(sys.stdin, 1))
+    for _, text in lines:
+        ids = loaded.encode(np.frombuffer(text, np.uint8)).tolist()
+        ids = [1, *ids, 2] if special else ids
+        print(" ".join(loaded.tokens[i] if tokens else str(i) for i in ids))
+
+
+@app.command
+def decode(tokenizer: Path) -> None:
+    """Print the bases of ids, a line of standard input each.
+
+    Example: ``echo 1 5 6 7 2 | kleiber tokenizer decode tokenizer.json``
+
+    Parameters
+    ----------
+    tokenizer
+        A tokenizer.json.
+    """
+    import sys
+
+    import numpy as np
+
+    from kleiber.errors import DataError
+    from kleiber.tokens.tokenizer import load
+
+    loaded = load(tokenizer)
+    for number, line in enumerate(sys.stdin, 1):
+        words = line.split()
+        if bad := [word for word in words if not word.isdigit() or int(word) >= loaded.vocab_size]:
+            raise DataError(f"Line {number}: {bad[0]!r} is no id; they go from 0 to {loaded.vocab_size - 1}.")
+        print(loaded.decode(np.array([int(word) for word in words], np.int64)))
+
+
+def _sequences(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, bases) of a FASTA file, or of text with one sequence a line; a folder is all of its files."""
+    from kleiber.genome.reference import open_text, sequences
+
+    if path.is_dir():
+        for file in sorted(path.iterdir()):
+            if file.suffix in (".txt", ".gz", ".fa", ".fasta"):
+                yield from _sequences(file)
+        return
+    with open_text(path) as handle:
+        is_fasta = handle.read(1) == b">"
+    if is_fasta:
+        yield from sequences(path)
+        return
+    with open_text(path) as handle:
+        for number, line in enumerate(handle, 1):
+            if line.strip():
+                yield f"{path.name}:{number}", line.strip()
+
+
+def _windows(text: bytes, size: int) -> list[Any]:
+    """Cut a sequence into windows without N, upper-case."""
+    import numpy as np
+
+    whole = np.frombuffer(text[: len(text) // size * size].upper(), np.uint8).reshape(-1, size)
+    is_base = np.zeros(256, bool)
+    is_base[np.frombuffer(b"ACGT", np.uint8)] = True
+    return list(whole[is_base[whole].all(1)])
