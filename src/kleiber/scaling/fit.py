@@ -36,6 +36,7 @@ def fit(
     bootstrap: int = 1000,
     seed: int = 0,
     fixed: Mapping[str, float] | None = None,
+    force: bool = False,
 ) -> FitResult:
     """Fit L = E + A/N^α + B/D^β, or another form.
 
@@ -52,11 +53,13 @@ def fit(
         Decides the draws.
     fixed
         Parameters that are known, by name.
+    force
+        Take points that are not annealed too.
 
     Returns
     -------
-    Status REFUSED, with the reason as a warning, when there are fewer than 3 sizes or 3 budgets, or fewer distinct
-    (N, D) than parameters.
+    Status REFUSED, with the reason as a warning, when there are fewer than 3 sizes or 3 budgets, fewer distinct
+    (N, D) than parameters, or only points that are not annealed.
     """
     if not 0 < delta < 1:
         raise ConfigError(f"delta = {delta} cannot be: it is a log residual between 0 and 1.")
@@ -74,7 +77,7 @@ def fit(
         "settings": settings,
         "inputs_sha256": observations.fingerprint,
     }
-    if reason := refusal(observations, len(chosen.parameters) - len(fixed or {}), chosen.needs):
+    if reason := refusal(observations, len(chosen.parameters) - len(fixed or {}), chosen.needs, force):
         return FitResult(status="REFUSED", warnings=(*observations.warnings, reason), **common)
     if form != "chinchilla" or fixed:
         return _fit_other(observations, chosen, dict(fixed or {}), common)
@@ -186,9 +189,9 @@ def natural(theta: NDArray[np.float64], centre: tuple[float, float]) -> dict[str
     return {"E": np.exp(e), "A": A, "B": B, "alpha": alpha, "beta": beta, "a": best_n, "b": best_d}
 
 
-def refusal(observations: Observations, parameters: int, needs: str = "") -> str:
+def refusal(observations: Observations, parameters: int, needs: str = "", force: bool = False) -> str:
     """Say why the points cannot carry a law of so many free parameters; empty when they can."""
-    if not observations.annealed:
+    if not observations.annealed and not force:
         return "no point is annealed: what separates the losses is how far each run has come"
     if needs and observations.unique is not None and (observations.unique >= observations.D).all():
         return "no data are repeated: nothing can be said of repeats"

@@ -8,16 +8,22 @@ anything under a budget of compute; it is here so that its number can be reprodu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.interpolate import Akima1DInterpolator
 from scipy.optimize import curve_fit
+from scipy.stats import t
 
+from kleiber.scaling.bootstrap import draw_noise
+from kleiber.scaling.fit import problem_of, refusal
+from kleiber.scaling.laws import PARAMETERS
 from kleiber.scaling.observations import Observations, positive
 from kleiber.scaling.result import FitResult, identified
+from kleiber.scaling.solver import log_law
 from kleiber.storage import digest
 
 __all__ = ["LossCurve", "curves_of", "envelope", "gradient_rule", "isoflop"]
@@ -25,6 +31,11 @@ __all__ = ["LossCurve", "curves_of", "envelope", "gradient_rule", "isoflop"]
 SMOOTH = 100  # steps: the original study's forward window
 NEAR_END = 0.95  # of a run: behind it the cooldown, or the end of the schedule, bends the curve
 AT_LEAST = 3  # optima that a slope needs
+SURE = 5  # and below which it says so
+FAR = 0.1  # of a + b from 1
+NARROW = 0.5  # an interval of a that is wider decides nothing
+DRAWS = 200  # of noise, behind the intervals of minima
+SENSITIVITY = (0.6, 1.0, 2.0)  # of the threshold: 1.5e-6 to 5e-6 around the study's 2.5e-6
 NOT_OPTIMAL = (
     "not compute-optimal: dL/dstep = constant is no criterion of optimality, and gives a = 1 on any separable law"
 )
@@ -40,9 +51,9 @@ class LossCurve:
     flops: NDArray[np.float64]
     loss: NDArray[np.float64]
 
-    def smooth(self) -> NDArray[np.float64]:
-        """Return the mean of each step's loss and the next 99, fewer in short runs, as far as a window fits."""
-        window = max(1, min(SMOOTH, len(self.loss) // 10 + 1))
+    def smooth(self, steps: int = SMOOTH) -> NDArray[np.float64]:
+        """Return the mean of each loss and the following, fewer in short runs, as far as a window fits."""
+        window = max(1, min(steps, len(self.loss) // 10 + 1))
         return np.convolve(self.loss, np.ones(window) / window, "valid")
 
 
@@ -70,59 +81,179 @@ class _Optimum:
     flops: float
     n: float
     d: float
+    n_interval: list[float] | None = None
 
 
-def isoflop(observations: Observations, budgets: Sequence[float] | None = None) -> FitResult:
+class _Ladder(NamedTuple):
+    """One size: ln N, and against ln C (k,) its losses (k, m), as measured and redrawn, and ln D (k,)."""
+
+    n: float
+    c: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    d: NDArray[np.float64]
+
+
+def isoflop(
+    observations: Observations, budgets: Sequence[float] | None = None, *, seed: int = 0, force: bool = False
+) -> FitResult:
     """Find the best size of each budget of compute by a parabola in ln N, and a as the slope of ln N on ln C.
 
-    Every size's loss is interpolated in ln C between its annealed points; a budget counts only when at least three
-    sizes have it and the lowest is neither the smallest nor the largest of them.
+    Every size's loss is interpolated in ln C between its annealed points (Akima, as Porian et al. 2024,
+    arXiv:2406.19146); a budget counts only when at least three sizes have it and the lowest is neither the smallest
+    nor the largest of them. Intervals are the wider of the line's own and of those from redrawn noise.
 
     Parameters
     ----------
     budgets
         In FLOPs; by default seven, between where three sizes have begun and where three have not ended.
+    seed
+        Decides the draws of noise.
+    force
+        Take points that are not annealed too.
     """
+    known: dict[str, Any] = {
+        "n": len(observations),
+        "inputs_sha256": observations.fingerprint,
+        "ranges": observations.ranges(),
+    }
+    noise = _noise(observations, seed)
+    ladders = _ladders(observations, observations.loss[:, None] * np.exp(noise))
+    asked = list(_shared_budgets(ladders) if budgets is None else budgets)
+    known["settings"] = {"budgets": [float(b) for b in asked], "columns": observations.columns, "seed": seed}
     warnings = list(observations.warnings)
-    ladders = []
-    for size in np.unique(observations.N):
-        at = np.flatnonzero(size == observations.N)
-        at = at[np.argsort(observations.C[at])]
-        ladders.append((np.log(size), np.log(observations.C[at]), observations.loss[at], np.log(observations.D[at])))
-    optima, lost = [], []
-    budgets = list(_shared_budgets(ladders) if budgets is None else budgets)
-    for budget in budgets:
-        c = np.log(budget)
-        inside = [ladder for ladder in ladders if ladder[1][0] <= c <= ladder[1][-1]]
-        n = np.array([ladder[0] for ladder in inside])
-        loss = np.array([np.interp(c, ladder[1], ladder[2]) for ladder in inside])
-        lowest = int(loss.argmin()) if len(loss) else 0
-        if len(loss) < 3 or lowest in (0, len(loss) - 1):
-            lost.append(f"{budget:.3g}")
-            continue
-        near = slice(max(0, lowest - 2), lowest + 3)
-        square, slope, _ = np.polyfit(n[near], loss[near], 2)
-        best = float(np.clip(-slope / (2 * square), n[0], n[-1]))
-        data = np.interp(best, n, [np.interp(c, ladder[1], ladder[3]) for ladder in inside])
-        optima.append(_Optimum(float(budget), float(np.exp(best)), float(np.exp(data))))
+    if not observations.annealed and not force:
+        return _power_law(
+            "isoflop",
+            [],
+            "no point is annealed: at one budget, small models have come further along their schedule than large ones",
+            warnings=warnings,
+            **known,
+        )
+    valleys = [valley for budget in asked if (valley := _valley(ladders, budget))]
+    lost = [f"{b:.3g}" for b in asked if b not in [valley["flops"] for valley in valleys]]
     if lost:
         warnings.append(f"not bracketed by smaller and larger models: {', '.join(lost)} FLOPs")
-    return _power_law(
-        "isoflop",
-        optima,
-        f"fewer than {AT_LEAST} of {len(budgets)} budgets are bracketed",
-        n=len(observations),
-        warnings=warnings,
-        settings={"budgets": [float(b) for b in budgets], "columns": observations.columns},
-        inputs_sha256=observations.fingerprint,
-        ranges=observations.ranges(),
+    samples = [valley.pop("drawn") for valley in valleys]  # (n, d) of each draw, or NaN
+    for valley, drawn in zip(valleys, samples, strict=True):
+        if np.isfinite(drawn[:, 0]).sum() >= DRAWS / 2:
+            valley["n_interval"] = [float(q) for q in np.nanquantile(drawn[:, 0], [0.025, 0.975])]
+    optima = [_Optimum(v["flops"], v["n_opt"], v["d_opt"], v.get("n_interval")) for v in valleys]
+    cubic = np.log([(v["flops"], v["n_cubic"]) for v in valleys if v["n_cubic"]])
+    if len(cubic) >= AT_LEAST:
+        known["settings"]["a_cubic"] = float(np.polyfit(cubic[:, 0], cubic[:, 1], 1)[0])
+    result = _power_law(
+        "isoflop", optima, f"fewer than {AT_LEAST} of {len(asked)} budgets are bracketed", warnings=warnings, **known
     )
+    return replace(_widen(result, samples), valleys=tuple(valleys))
 
 
-def _shared_budgets(ladders: list[tuple[Any, ...]]) -> list[float]:
+def _ladders(observations: Observations, losses: NDArray[np.float64]) -> list[_Ladder]:
+    """Return each size's losses (n, m) and data against compute, in logarithms; seeds of one budget are averaged."""
+    found = []
+    for size in np.unique(observations.N):
+        at = np.flatnonzero(size == observations.N)
+        flops, which = np.unique(observations.C[at], return_inverse=True)
+        share = (which == np.arange(len(flops))[:, None]) / np.bincount(which)[:, None]
+        found.append(
+            _Ladder(float(np.log(size)), np.log(flops), share @ losses[at], share @ np.log(observations.D[at]))
+        )
+    return found
+
+
+def _valley(ladders: list[_Ladder], budget: float) -> dict[str, Any] | None:
+    """Return the parabola in ln N through the losses at one budget, or None when they do not bracket a minimum."""
+    c = float(np.log(budget))
+    inside = [ladder for ladder in ladders if ladder.c[0] <= c <= ladder.c[-1]]
+    if len(inside) < 3:
+        return None
+    n = np.array([ladder.n for ladder in inside])
+    d = np.array([np.interp(c, ladder.c, ladder.d) for ladder in inside])
+    losses = np.array([_between(ladder.c, ladder.loss, c) for ladder in inside])
+    measured = _minimum(n, losses[:, 0])
+    if measured is None:
+        return None
+    best, near, parabola = measured
+    others = [found[0] if (found := _minimum(n, loss)) else np.nan for loss in losses[:, 1:].T]
+    loss, drawn = losses[:, 0], np.linspace(n[near][0], n[near][-1], 25)
+    return {
+        "flops": float(budget),
+        "n": np.exp(n).tolist(),
+        "loss": loss.tolist(),
+        "curve_n": np.exp(drawn).tolist(),
+        "curve_loss": np.polyval(parabola, drawn).tolist(),
+        "n_opt": float(np.exp(best)),
+        "d_opt": float(np.exp(np.interp(best, n, d))),
+        "loss_opt": float(np.polyval(parabola, best)),
+        "n_cubic": _cubic_minimum(n[near], loss[near]),
+        "drawn": np.exp(np.array([[other, np.interp(other, n, d)] for other in others]).reshape(-1, 2)),
+    }
+
+
+def _between(c: NDArray[np.float64], loss: NDArray[np.float64], at: float) -> NDArray[np.float64]:
+    """Interpolate losses (k, m) at one ln C."""
+    if len(c) > 2:
+        return np.asarray(Akima1DInterpolator(c, loss)(at))
+    return np.array([np.interp(at, c, column) for column in loss.T])
+
+
+def _minimum(n: NDArray[np.float64], loss: NDArray[np.float64]) -> tuple[float, slice, NDArray[np.float64]] | None:
+    """Return ln N of a parabola's minimum, the sizes that it is fitted to, and its coefficients."""
+    lowest = int(loss.argmin())
+    if lowest in (0, len(loss) - 1):
+        return None
+    near = slice(max(0, lowest - 2), lowest + 3)
+    parabola = np.polyfit(n[near], loss[near], 2)
+    return float(np.clip(-parabola[1] / (2 * parabola[0]), n[0], n[-1])), near, parabola
+
+
+def _cubic_minimum(n: NDArray[np.float64], loss: NDArray[np.float64]) -> float | None:
+    """Return where a cubic through the losses has its minimum, if it has one among them."""
+    if len(n) < 4:
+        return None
+    middle = n.mean()
+    third, second, first, _ = np.polyfit(n - middle, loss, 3)
+    under = second**2 - 3 * third * first
+    if under <= 0 or third == 0:
+        return None
+    best = middle + (-second + np.sqrt(under)) / (3 * third)
+    return float(np.exp(best)) if n[0] <= best <= n[-1] else None
+
+
+def _noise(observations: Observations, seed: int) -> NDArray[np.float64]:
+    """Draw noise of ln L as a parametric fit sees it, (n, 1 + DRAWS), none in the first; only that where none fits."""
+    none = np.zeros((len(observations), 1))
+    if refusal(observations, len(PARAMETERS), force=True):
+        return none
+    problem, z, _ = problem_of(observations, 1e-3)
+    found = problem.solve(problem.starts(z), z)
+    fitted, slopes = log_law(found.theta[found.objective.argmin()], problem.x, problem.y)
+    return np.hstack([none, draw_noise((z - fitted)[None], slopes, observations.cluster, DRAWS, seed)[:, 0].T])
+
+
+def _widen(result: FitResult, samples: list[NDArray[np.float64]]) -> FitResult:
+    """Return the result with intervals that also hold the slopes of the redrawn valleys."""
+    if result.status != "CONVERGED" or not all(len(sample) for sample in samples):
+        return result
+    c, minima = np.log([optimum["flops"] for optimum in result.optima]), np.log(samples)
+    slopes = []
+    for drawn in minima.transpose(1, 2, 0):
+        has = np.isfinite(drawn[0])
+        if has.sum() >= AT_LEAST:
+            slopes.append([np.polyfit(c[has], values[has], 1)[0] for values in drawn])
+    if len(slopes) < DRAWS / 2:
+        return result
+    intervals = {}
+    for key, values in zip(("a", "b"), np.array(slopes).T, strict=True):
+        low, high = np.quantile(values, [0.025, 0.975])
+        intervals[key] = [min(float(low), result.intervals[key][0]), max(float(high), result.intervals[key][1])]
+    known = identified(a=intervals["a"][1] - intervals["a"][0] < NARROW)
+    return replace(result, intervals=intervals, identified=known)
+
+
+def _shared_budgets(ladders: list[_Ladder]) -> list[float]:
     if len(ladders) < 3:
         return []
-    begins, ends = sorted(ladder[1][0] for ladder in ladders), sorted(ladder[1][-1] for ladder in ladders)
+    begins, ends = sorted(ladder.c[0] for ladder in ladders), sorted(ladder.c[-1] for ladder in ladders)
     return [float(b) for b in np.exp(np.linspace(begins[2], ends[-3], 7))] if begins[2] < ends[-3] else []
 
 
@@ -162,7 +293,9 @@ def envelope(curves: Sequence[LossCurve]) -> FitResult:
     )
 
 
-def gradient_rule(curves: Sequence[LossCurve], threshold: float | None = None, start: float = 0.2) -> FitResult:
+def gradient_rule(
+    curves: Sequence[LossCurve], threshold: float | None = None, start: float = 0.2, smooth: int = SMOOTH
+) -> FitResult:
     """Do what the original study did: N against C where each loss curve's slope falls below one threshold.
 
     Parameters
@@ -171,13 +304,15 @@ def gradient_rule(curves: Sequence[LossCurve], threshold: float | None = None, s
         In nats a step (2.5e-6 in the study); by default the slope at which the largest model's run ends.
     start
         Share of a run that is left out before L0 + B / step^β is fitted.
+    smooth
+        Logged steps in the forward mean; 1 for curves that are smooth already.
     """
     fits = []
     warnings = [NOT_OPTIMAL]
     for curve in sorted(curves, key=lambda curve: curve.N):
-        smooth = curve.smooth()
-        step = curve.step[: len(smooth)]
-        late = (step >= start * curve.step[-1]) & np.isfinite(smooth)
+        smoothed = curve.smooth(smooth)
+        step = curve.step[: len(smoothed)]
+        late = step >= start * curve.step[-1]
         if late.sum() < 4:
             warnings.append(f"{int(late.sum())} late points of {curve.N:.3g} parameters are too few for a curve")
             continue
@@ -185,46 +320,65 @@ def gradient_rule(curves: Sequence[LossCurve], threshold: float | None = None, s
             (_, scale, power), _ = curve_fit(
                 lambda s, level, b, p: level + b * s**-p,
                 step[late],
-                smooth[late],
-                p0=(smooth[-1] * 0.8, 1.0, 0.3),
+                smoothed[late],
+                p0=(smoothed[-1] * 0.8, 1.0, 0.3),
                 bounds=([0, 0, 1e-6], [100, 100, 1]),
             )
         except (RuntimeError, ValueError, TypeError):
             warnings.append(f"the loss of {curve.N:.3g} parameters follows no power law in the step")
             continue
-        fits.append((curve, scale, power))
+        if scale > 0:
+            fits.append((curve, float(scale), float(power)))
     if threshold is None and fits:
         curve, scale, power = fits[-1]
         threshold = float(scale * power * curve.step[-1] ** (-power - 1))
-    optima = []
-    for curve, scale, power in fits:
-        until = (scale * power / threshold) ** (1 / (power + 1)) if threshold and scale > 0 else np.inf
-        if np.isfinite(until) and until > 0:
-            share = float(until / curve.step[-1])  # beyond 1 the rule extrapolates the run, as the study's did
-            optima.append(_Optimum(float(curve.flops[-1] * share), curve.N, float(curve.tokens[-1] * share)))
+    band = {}
+    for level in [threshold * f for f in SENSITIVITY] if threshold and len(fits) >= AT_LEAST else ():
+        optima = _flat(fits, level)
+        band[f"{level:.3g}"] = _line(np.log([o.flops for o in optima]), np.log([o.n for o in optima]))[0]
+    if band:
+        warnings.append(
+            f"a moves from {min(band.values()):.3f} to {max(band.values()):.3f} as the threshold, a free choice, goes "
+            f"from {min(band, key=float)} to {max(band, key=float)} nats a step"
+        )
+    optima = _flat(fits, threshold) if threshold else []
     return _power_law(
         "gradient-rule",
         optima,
         f"{len(optima)} curves flatten to the threshold, and {AT_LEAST} are needed",
         n=len(curves),
         warnings=warnings,
-        settings={"threshold": threshold, "start": start, "smooth": SMOOTH},
+        settings={"threshold": threshold, "start": start, "smooth": smooth, "sensitivity": band},
         inputs_sha256=_digest(curves),
     )
 
 
+def _flat(fits: list[tuple[LossCurve, float, float]], threshold: float) -> list[_Optimum]:
+    """Return where each curve L0 + B / step^β has fallen to a slope; beyond its end, as the study did, if need be."""
+    found = []
+    for curve, scale, power in fits:
+        share = float((scale * power / threshold) ** (1 / (power + 1)) / curve.step[-1])
+        found.append(_Optimum(float(curve.flops[-1] * share), curve.N, float(curve.tokens[-1] * share)))
+    return found
+
+
 def _power_law(method: str, optima: list[_Optimum], refusal: str, *, warnings: list[str], **known: Any) -> FitResult:
     """Regress ln N and ln D on ln C, each alone; REFUSED below `AT_LEAST` optima."""
-    known |= {"method": method, "form": "power", "optima": tuple(optimum.__dict__ for optimum in optima)}
+    rows = [{key: value for key, value in vars(optimum).items() if value is not None} for optimum in optima]
+    known |= {"method": method, "form": "power", "optima": tuple(rows)}
     if len(optima) < AT_LEAST or len({optimum.flops for optimum in optima}) < 2:
         return FitResult(status="REFUSED", warnings=(*warnings, refusal), **known)
     c, n, d = (np.log([getattr(optimum, name) for optimum in optima]) for name in ("flops", "n", "d"))
     (a, a_low, a_high), (b, b_low, b_high) = _line(c, n), _line(c, d)
+    if abs(a + b - 1) > FAR:
+        warnings.append(f"a + b = {a + b:.3f} is far from 1: compute does not grow as N · D along these optima")
+    if len(optima) < SURE:
+        warnings.append(f"{len(optima)} optima decide the slope")
     return FitResult(
         status="CONVERGED",
         estimates={"a": a, "b": b},
         intervals={"a": [a_low, a_high], "b": [b_low, b_high]},
-        identified=identified(a=a_high - a_low < 0.5),
+        identified=identified(a=a_high - a_low < NARROW),
         warnings=tuple(warnings),
         **known,
     )
@@ -232,8 +386,6 @@ def _power_law(method: str, optima: list[_Optimum], refusal: str, *, warnings: l
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float]:
     """Return the slope of y on x with its 95 % interval (Student's)."""
-    from scipy.stats import t
-
     slope, intercept = np.polyfit(x, y, 1)
     free = len(x) - 2
     error = np.sqrt(((y - slope * x - intercept) ** 2).sum() / free / ((x - x.mean()) ** 2).sum())

@@ -45,7 +45,11 @@ class FitResult:
     covariance
         Of E, A, B, α, β, in this order, over the bootstrap.
     optima
-        Where a frontier method found a best model: ``{"flops", "n", "d"}`` each.
+        Where a frontier method found a best model: ``{"flops", "n", "d"}`` each, and ``"n_interval"`` where known.
+    valleys
+        The losses at each budget of IsoFLOP with their parabola.
+    profiles, holdouts
+        By parameter, and by what was left out, where they were asked for (see `kleiber.scaling.uncertainty`).
     """
 
     method: str
@@ -60,12 +64,16 @@ class FitResult:
     covariance: list[list[float]] | None = None
     warnings: tuple[str, ...] = ()
     optima: tuple[dict[str, Any], ...] = ()
+    valleys: tuple[dict[str, Any], ...] = ()
+    profiles: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    holdouts: tuple[dict[str, Any], ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     inputs_sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON."""
-        return {"schema": 1, **self.__dict__, "warnings": list(self.warnings), "optima": list(self.optima)}
+        lists = {key: list(getattr(self, key)) for key in ("warnings", "optima", "valleys", "holdouts")}
+        return {"schema": 1, **self.__dict__, **lists}
 
     def summary(self) -> dict[str, Any]:
         """Return what ``kleiber fit --json`` prints: the keys that all methods share."""
