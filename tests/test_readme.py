@@ -29,7 +29,7 @@ def test_every_command_is_known():
     assert commands() == [
         "make study",
         "make test",
-        "kleiber new mine --reference genome.fa.gz --panel panel.vcf.gz",
+        "kleiber new mine.toml --reference genome.fa.gz --panel panel.vcf.gz",
         "kleiber run mine.toml",
     ]
 
@@ -75,6 +75,20 @@ def test_ones_own_genomes(tmp_path):
     again = kleiber(*new.split()[1:], cwd=tmp_path)
     assert again.returncode == 2
     assert "mine.toml exists" in again.stderr
+
+
+def test_a_study_of_the_embedded_data_by_default(tmp_path):
+    assert kleiber("new", "--embedded", cwd=tmp_path).returncode == 0
+    study, first = load_study(tmp_path / "study.toml"), load_study(ROOT / "studies" / "first.toml")
+    assert (study.genome, study.arms, study.ladder, study.train) == (
+        first.genome,
+        first.arms,
+        first.ladder,
+        first.train,
+    )
+    refused = kleiber("new", "other.toml", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--embedded" in refused.stderr
 
 
 def test_the_study_file_of_the_readme_is_the_first_study():

@@ -11,44 +11,53 @@ __all__ = ["new", "plan", "report", "run", "status", "sweep"]
 
 
 def new(
-    name: str,
+    study: Path = Path("study.toml"),
     *,
-    reference: Path,
-    panel: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
-    holdout: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    reference: Path | None = None,
+    panel: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None,
+    holdout: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    embedded: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Write a commented study file for your own FASTA and VCF.
 
-    Example: ``kleiber new mine --reference genome.fa.gz --panel chr20.vcf.gz chr21.vcf.gz --holdout chr21``
+    Example: ``kleiber new mine.toml --reference genome.fa.gz --panel chr20.vcf.gz chr21.vcf.gz --holdout chr21``
 
     Parameters
     ----------
-    name
-        The name of the study; the file is NAME.toml in the current folder.
+    study
+        The file to write; its name without the ending is the name of the study.
     reference
         A FASTA file, plain or compressed.
     panel
         Phased VCF or BCF files; none for a study of the reference alone.
     holdout
         Contigs or blocks that training never reads; one contig of middle size by default.
+    embedded
+        Study the data that come with kleiber, 3 Mb of human chromosome 20 and 300 phased genomes.
     """
     from kleiber.errors import ConfigError
     from kleiber.genome.reference import contigs_of
     from kleiber.genome.vcf import VcfFile
     from kleiber.storage import write_atomic
-    from kleiber.study.config import parse_study
-    from kleiber.study.template import default_holdout, study_text
+    from kleiber.study.config import EMBEDDED, parse_study
+    from kleiber.study.template import EMBEDDED_HOLDOUT, default_holdout, study_text
 
-    path = Path(f"{name}.toml")
-    if path.exists():
-        raise ConfigError(f"{path} exists.\n  Choose another name, or move it away.")
-    contigs = contigs_of(reference)
-    for file in panel or ():
-        VcfFile(file)
-    text = study_text(name, reference, panel or (), holdout or [default_holdout(contigs)])
-    parse_study(text, str(path), path.parent)
-    write_atomic(path, text)
-    print(f"wrote {path}; run it with: kleiber run {path}")
+    if study.exists():
+        raise ConfigError(f"{study} exists.\n  Choose another name, or move it away.")
+    if embedded == (reference is not None):
+        raise ConfigError("Name either your own FASTA (--reference) or the data that come with kleiber (--embedded).")
+    if embedded:
+        text = study_text(study.stem, EMBEDDED, [EMBEDDED], holdout or [EMBEDDED_HOLDOUT])
+    else:
+        contigs = contigs_of(str(reference))
+        for file in panel or ():
+            VcfFile(file)
+        text = study_text(
+            study.stem, str(reference), list(map(str, panel or ())), holdout or [default_holdout(contigs)]
+        )
+    parse_study(text, str(study), study.parent)
+    write_atomic(study, text)
+    print(f"wrote {study}; run it with: kleiber run {study}")
 
 
 def run(

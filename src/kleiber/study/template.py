@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from kleiber.genome.assembly import Contig, Region
 
-__all__ = ["default_holdout", "study_text"]
+__all__ = ["EMBEDDED_HOLDOUT", "default_holdout", "study_text"]
 
+EMBEDDED_HOLDOUT = "20:3,500,001-4,000,000"
 HOLDOUT_SHARE = 6  # of a lone contig, the last sixth is held out
 
 
@@ -20,7 +20,7 @@ def default_holdout(contigs: Sequence[Contig]) -> str:
     return sorted(contigs, key=lambda contig: contig.length)[len(contigs) // 2].name
 
 
-def study_text(name: str, reference: Path, panel: Sequence[Path], holdout: Sequence[str]) -> str:
+def study_text(name: str, reference: str, panel: Sequence[str], holdout: Sequence[str]) -> str:
     """Return the TOML of a first study of one's own genomes."""
     arms = ['ref-bpe     = { sampling = "reference", tokenizer = "bpe1024" }']
     if panel:
@@ -37,8 +37,8 @@ title = {_text(f"Scaling laws of {name}")}
 question = "Do more parameters or more data lower the loss, and does it matter which genomes are read?"
 
 [genome]
-reference = {_text(str(reference))}
-panel = [{", ".join(_text(str(path)) for path in panel)}]     # phased VCF or BCF; [] studies the reference alone
+reference = {_text(reference)}
+panel = [{", ".join(_text(path) for path in panel)}]     # phased VCF or BCF; [] studies the reference alone
 holdout = [{", ".join(_text(region) for region in holdout)}]  # never read by training; whole contigs ("chr8") or blocks
 min_af = 0.0                    # drop ALT alleles that are rarer in the panel
 
