@@ -37,7 +37,8 @@ def fit(
     Parameters
     ----------
     file
-        A .csv, .tsv, .jsonl or .parquet file, a row a finished and annealed model.
+        A .csv, .tsv, .jsonl or .parquet file, a row a finished and annealed model; or ``original-study``, which is
+        analysed again by its own rule and three other ways from the loss curves in its figures.
     method
         The estimator, or all of them; the envelope and the gradient rule take the rows of one N as its loss curve.
     form
@@ -66,8 +67,10 @@ def fit(
 
     from kleiber.scaling.observations import read_table, select
     from kleiber.scaling.words import describe
-    from kleiber.storage import write_atomic
 
+    if file == "original-study":
+        _print_original_study(bootstrap, seed, json, out)
+        return
     table = select(read_table(Path(file)), _pairs(where, "--where"), file)
     exact = flops == "exact"
     chosen = [method] if method != "all" else ["parametric", "isoflop", "envelope", "gradient-rule"]
@@ -75,13 +78,39 @@ def fit(
     results = [_result(one, table, file, names, exact, compute, form, delta, bootstrap, seed) for one in chosen]
     if out is not None:
         for result in results:
-            text = dumps(result.to_dict(), indent=1, sort_keys=True, allow_nan=False)
-            write_atomic(out / f"{result.method}.json", text + "\n")
+            _write(result, out / f"{result.method}.json")
     if json:
         found = [result.summary() for result in results]
         print(dumps(found if method == "all" else found[0], indent=1, allow_nan=False))
     else:
         print("\n\n".join(describe(result) for result in results))
+
+
+def _print_original_study(bootstrap: int, seed: int, json: bool, out: Path | None) -> None:
+    from json import dumps
+
+    from kleiber.scaling.published import original_study
+    from kleiber.scaling.words import describe
+
+    found = list(original_study(bootstrap, seed))
+    if out is not None:
+        for arm, results in found:
+            for result in results:
+                _write(result, out / f"{arm.name.replace(' ', '-')}.{result.method}.json")
+    if json:
+        print(dumps([one.summary() for _, results in found for one in results], indent=1, allow_nan=False))
+        return
+    for arm, results in found:
+        print(f"# {arm.name}: the study prints a = {arm.printed:.4f}; its marked optima give {arm.marked:.4f}\n")
+        print("\n\n".join(describe(result) for result in results), end="\n\n")
+
+
+def _write(result: FitResult, path: Path) -> None:
+    from json import dumps
+
+    from kleiber.storage import write_atomic
+
+    write_atomic(path, dumps(result.to_dict(), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def _result(

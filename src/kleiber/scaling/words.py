@@ -25,6 +25,8 @@ NAMED = {
     "beta": "β, exponent of D",
     "a": "N_opt ∝ C^a",
     "b": "D_opt ∝ C^b",
+    "by_n": "-dL/dlnN of the largest models at the most data",
+    "by_d": "-dL/dlnD there",
 }
 
 
@@ -41,9 +43,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def describe(result: FitResult) -> str:
     """Return what a result says, with its doubts, as lines of text."""
-    is_rule = result.method == "gradient-rule" and result.status == "CONVERGED"
-    means = "computed as the original study did: not compute-optimal" if is_rule else MEANS[result.status]
-    lines = [f"{result.method} ({result.form}): {result.status} · {means}"]
+    lines = [f"{result.method} ({result.form}): {result.status} · {_meaning(result)}"]
     facts = [f"{result.n} {'curves' if result.method in ('envelope', 'gradient-rule') else 'points'}"]
     facts += [f"{key} {low:.3g} to {high:.3g}" for key, (low, high) in result.ranges.items()]
     if result.objective is not None:
@@ -61,3 +61,13 @@ def describe(result: FitResult) -> str:
         lines.append(table(("optima", "C", "N", "D"), points))
     lines += [f"! {warning}" for warning in result.warnings]
     return "\n".join(lines)
+
+
+def _meaning(result: FitResult) -> str:
+    if result.status != "CONVERGED":
+        return MEANS[result.status]
+    if result.method == "gradient-rule":
+        return "computed as the original study did: not compute-optimal"
+    if "a" in result.intervals and not result.identified["a"]:
+        return "settled, but the data do not decide a"
+    return MEANS[result.status]
