@@ -163,7 +163,7 @@ class Observations:
         """SHA-256 of the numbers."""
         return digest([x.tolist() for x in (self.N, self.D, self.loss, self.C, self.cluster)])
 
-    def take(self, keep: NDArray[np.bool_]) -> Observations:
+    def take(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Observations:
         """Return some of the points."""
         parts = {key: getattr(self, key)[keep] for key in ALIASES if getattr(self, key) is not None}
         return replace(self, **parts, cluster=np.unique(self.cluster[keep], return_inverse=True)[1])
