@@ -184,6 +184,34 @@ def test_a_longer_contig_is_another_assembly(tmp_path):
         Panel.build(Reference.build(tmp_path / "r.fa", tmp_path / "r"), [tmp_path / "p.vcf"], tmp_path / "p")
 
 
+def test_a_shorter_contig_is_a_piece_of_it(tmp_path):
+    """A FASTA cut shorter than the header says builds when REF agrees; a record past its end is an error."""
+    (tmp_path / "r.fa").write_text(f">c\n{BASES[:20]}\n")
+    head = HEADER + "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS\n"
+    reference = Reference.build(tmp_path / "r.fa", tmp_path / "r")
+    (tmp_path / "p.vcf").write_text(head + "c\t2\t.\tC\tG\t.\t.\t.\tGT\t0|1\n")
+    panel = Panel.build(reference, [tmp_path / "p.vcf"], tmp_path / "p")
+    assert panel.sequence("S", 1, Region("c", 0, 20), "span").tobytes().decode() == "AG" + BASES[2:20]
+    (tmp_path / "q.vcf").write_text(head + "c\t30\t.\tC\tG\t.\t.\t.\tGT\t0|1\n")
+    with pytest.raises(DataError, match="it ends at 30, and the reference is 20 bases long"):
+        Panel.build(reference, [tmp_path / "q.vcf"], tmp_path / "q")
+
+
+def test_two_builds_to_one_path(embedded, tmp_path):
+    """One of them builds, the other is told; what is there at the end is whole."""
+    from importlib.resources import files
+
+    source = Path(str(files("kleiber") / "data" / "embedded"))
+    command = [sys.executable, "-m", "kleiber", "panel", "build", "--out", str(tmp_path / "p"), "--reference"]
+    command += [str(source / "chr20_1-4Mb.GRCh37.fa.gz"), "--panel", str(source / "EUR300.chr20_1-4Mb.vcf.gz")]
+    both_of_them = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ends = [(process.communicate()[1], process.returncode) for process in both_of_them]
+    assert {code for _, code in ends} <= {0, 2}
+    assert any(code == 0 for _, code in ends)
+    assert all("is being written by another process" in text for text, code in ends if code)
+    assert Panel.open(tmp_path / "p").fingerprint == embedded[1].fingerprint
+
+
 def arrays(panel: Panel) -> dict[str, str]:
     return {entry["name"]: entry["sha256"] for entry in panel.manifest["contigs"]}
 
@@ -379,6 +407,27 @@ REAL = {
         "demo_grch37_chr20/chr20.GRCh37.fa.gz",
         "demo_grch37_chr20/hapmap_r22.CEU60.chr20.bcf",
         None,
+    ),
+    "snps": (
+        "demo_grch37_chr20/chr20.GRCh37.fa.gz",
+        "demo_grch37_chr20/kgp_phase3.ALL2504.snps.chr20_60-99kb.bcf",
+        ("HG00096", "NA20814"),
+    ),
+    "sparse": ("demo_grch37_chr20/chr20.GRCh37.fa.gz", "demo_grch37_chr20/kgp_phase3.1126.chr20_sparse.bcf", None),
+    "chr20 of 3,202": (
+        "demo_grch38_kgp3202/GRCh38.loci_Npadded.fa.gz",
+        "demo_grch38_kgp3202/chr20.PTGIS.shapeit2-duohmm-phased.vcf.gz",
+        ("HG00096", "NA21144"),
+    ),
+    "chr22 of 3,202": (
+        "demo_grch38_kgp3202/GRCh38.loci_Npadded.fa.gz",
+        "demo_grch38_kgp3202/chr22.COMT.shapeit2-duohmm-phased.vcf.gz",
+        ("HG00096", "NA21144"),
+    ),
+    "chr1 of 3,202": (
+        "demo_grch38_kgp3202/GRCh38.loci_Npadded.fa.gz",
+        "demo_grch38_kgp3202/1kGP_high_coverage_Illumina.chr1.filtered.SNV_INDEL_SV_phased_panel-head-1000.vcf.gz",
+        ("HG00096", "NA21144"),
     ),
     "COMT": (
         "demo_grch37_chr22_kgp2504/chr22_1-22Mb.GRCh37.fa.gz",
