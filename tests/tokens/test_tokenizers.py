@@ -140,6 +140,20 @@ def test_transformers_reads_our_file(pairs, tmp_path, windows):
     assert fast(text)["input_ids"] == [1, *ours(tokenizer, text), 2]
 
 
+def test_legal_pairs_are_those_that_survive_encoding(pairs):
+    """By Hugging Face: a pair is legal when its bases encode to it again."""
+    tokenizer, backend = pairs["bpe32"]
+    ids = range(5, 32)
+    legal = [theirs(backend, tokenizer.tokens[a] + tokenizer.tokens[b]) == [a, b] for a in ids for b in ids]
+    assert tokenizer.legal_pairs() == pytest.approx(np.mean(legal), abs=0.005)
+
+
+def test_no_token_is_longer_than_asked(windows):
+    repeats = np.tile(np.frombuffer(b"CA" * 350, np.uint8), (50, 1))
+    tokenizer = train_tokenizer("bpe64", np.concatenate([windows[:50], repeats]), max_token_length=4)
+    assert tokenizer.max_token_length <= 4 < train_tokenizer("bpe64", repeats).max_token_length
+
+
 @pytest.mark.parametrize("spec", ["bpe", "bpe4", "0mer", "12mer", "word"])
 def test_unknown_specifications(spec, windows):
     with pytest.raises(ConfigError, match="There is no tokenizer"):

@@ -22,6 +22,7 @@ def train(
     kind: Literal["bpe", "kmer", "nucleotide", "original-6mer"] = "bpe",
     vocab_size: int = 4096,
     k: int = 6,
+    max_token_length: int = 32,
     bases: float = 100e6,
 ) -> None:
     """Make a tokenizer, training BPE on windows of FASTA files or of exported corpora.
@@ -40,6 +41,8 @@ def train(
         Tokens of a BPE.
     k
         Bases of a k-mer.
+    max_token_length
+        Bases of the longest token of a BPE.
     bases
         Train on so many at most, spread evenly.
     """
@@ -60,7 +63,7 @@ def train(
         step = max(1, round(len(found) * WINDOW / bases))
         windows = np.stack(found[::step])
     with say.stage(f"{kind} on {windows.size:,} bases"):
-        tokenizer = train_tokenizer(spec, windows)
+        tokenizer = train_tokenizer(spec, windows, max_token_length)
     tokenizer.save(out)
     print(f"{out}: {tokenizer.vocab_size:,} tokens, the longest of {tokenizer.max_token_length} bases")
 
@@ -84,6 +87,7 @@ def info(tokenizer: Path, *source: Path, json: Annotated[bool, Flag] = False) ->
 
     import numpy as np
 
+    from kleiber.tokens.bpe import BPETokenizer
     from kleiber.tokens.tokenizer import load
     from kleiber.tokens.train import WINDOW
 
@@ -96,6 +100,8 @@ def info(tokenizer: Path, *source: Path, json: Annotated[bool, Flag] = False) ->
         "longest": longest,
         "fingerprint": loaded.fingerprint,
     }
+    if isinstance(loaded, BPETokenizer):
+        facts["legal_pairs"] = loaded.legal_pairs()
     rows = [row for path in source for _, text in _sequences(path) for row in _windows(text, WINDOW)][:20_000]
     if rows:
         ids, offsets = loaded.encode_batch(np.stack(rows))

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kleiber import counter
 from kleiber.errors import DataError
 from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, Tokenizer, envelope
 
@@ -71,6 +72,16 @@ class BPETokenizer(Tokenizer):
         keys, values = _pair_table(split)
         self._pairs = Pairs(split.astype(np.int32), keys, values, np.zeros(_known_bytes(len(tokens)), np.uint8))
         self._trie, self._shorter = _trie(tokens)
+
+    def legal_pairs(self, n: int = 200_000) -> float:
+        """Return the share of pairs of tokens that encoding can put side by side, from `n` drawn pairs.
+
+        A model that puts weight on the others gives it away: they never occur.
+        """
+        size = self.vocab_size - FIRST
+        draws = counter.uniforms(0, counter.stream_id("pairs"), 0, 2 * n).reshape(2, n)
+        left, right = (FIRST + (row * size).astype(np.int64) for row in draws)
+        return _count_fits(left, right, self._pairs) / n
 
     def _fill(
         self, bases: NDArray[np.uint8], room: int
@@ -205,6 +216,14 @@ def _fits(left, right, pairs):
     answer = _stays(np.int64(left), np.int64(right), pairs)
     pairs.known[byte] |= np.uint8(2 if answer else 1) << shift
     return answer
+
+
+@njit(cache=True, nogil=True)
+def _count_fits(left, right, pairs):
+    n = 0
+    for i in range(left.size):
+        n += _fits(left[i], right[i], pairs)
+    return n
 
 
 @njit(inline="always")

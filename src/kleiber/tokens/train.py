@@ -24,7 +24,7 @@ WINDOW = 700  # bases; whole chromosomes make BPE training quadratic
 MAX_TOKEN_LENGTH = 32  # bases; without a maximum, satellites and poly-A fill the vocabulary
 
 
-def train_tokenizer(spec: str, windows: NDArray[np.uint8]) -> Tokenizer:
+def train_tokenizer(spec: str, windows: NDArray[np.uint8], max_token_length: int = MAX_TOKEN_LENGTH) -> Tokenizer:
     """Return the tokenizer of a specification.
 
     Parameters
@@ -34,6 +34,8 @@ def train_tokenizer(spec: str, windows: NDArray[np.uint8]) -> Tokenizer:
         ``"original-6mer"`` (see `kleiber.tokens.original`).
     windows
         (n, L) ASCII windows that BPE is trained on.
+    max_token_length
+        Bases of the longest token of a BPE.
     """
     if spec == "nucleotide":
         return KmerTokenizer(1)
@@ -42,14 +44,14 @@ def train_tokenizer(spec: str, windows: NDArray[np.uint8]) -> Tokenizer:
     if (match := re.fullmatch(r"(\d+)mer", spec)) and 2 <= int(match[1]) <= 8:
         return KmerTokenizer(int(match[1]))
     if (match := re.fullmatch(r"bpe(\d+)", spec)) and int(match[1]) >= 16:
-        return _train_bpe(int(match[1]), windows)
+        return _train_bpe(int(match[1]), windows, max_token_length)
     raise ConfigError(
         f"There is no tokenizer {spec!r}.\n"
         '  Known are "nucleotide", "6mer" (k from 2 to 8), "bpe1024" (16 or more tokens), and a tokenizer.json file.'
     )
 
 
-def _train_bpe(vocab_size: int, windows: NDArray[np.uint8]) -> BPETokenizer:
+def _train_bpe(vocab_size: int, windows: NDArray[np.uint8], max_token_length: int) -> BPETokenizer:
     from tokenizers import Tokenizer as HuggingFace
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -60,7 +62,7 @@ def _train_bpe(vocab_size: int, windows: NDArray[np.uint8]) -> BPETokenizer:
         special_tokens=list(SPECIALS),
         initial_alphabet=list(BASES),
         limit_alphabet=len(BASES),
-        max_token_length=MAX_TOKEN_LENGTH,
+        max_token_length=max_token_length,
         show_progress=False,
     )
     backend.train_from_iterator((row.tobytes().decode() for row in windows), trainer)
