@@ -75,7 +75,8 @@ def draw_noise(
     basis = basis[:, size > 1e-9 * size[0]]
     belongs = (cluster[:, None] == np.arange(runs)).astype(np.float64)
     left = np.eye(n) - basis @ basis.T  # what a fit leaves of the noise
-    between, within, free_between, free_within = _components(residuals, left, belongs)
+    # Residuals of a Huber fit are larger than those of least squares, whose moments are known.
+    between, within, free_between, free_within = _components(residuals @ left, left, belongs)
     k = len(residuals)
     uniforms = counter.uniforms(seed, STREAM, 0, draws * (k * (runs + n) + 2)).reshape(draws, -1)
     uniforms = np.clip(uniforms, 1e-16, None)
