@@ -54,9 +54,10 @@ seeds  = 1                      # 2 or more tell noise from effect
 length = 128                    # tokens in a row
 batch = 16                      # rows in a step
 mask_rate = 0.4
-lr = 2e-3                       # peak learning rate at lr_size parameters, times (N / lr_size)^lr_exponent elsewhere
+lr = 1.8e-3                     # peak learning rate at lr_size parameters, times (N / lr_size)^lr_exponent elsewhere
 lr_size = 1.3e5
-lr_exponent = -0.3
+lr_exponent = -0.22
+beta2 = 0.95                    # forgets the first steps' gradients soon, and leaves token frequencies earlier
 warmup = 0.3                    # of the smallest budget
 """
 
