@@ -87,6 +87,11 @@ def test_results_in_a_folder(table, tmp_path):
     assert result.returncode == 0, result.stderr
     isoflop = json.loads((tmp_path / "laws" / "isoflop.json").read_text())
     assert "optima" in isoflop
+    law = json.loads((tmp_path / "laws" / "parametric.json").read_text())
+    assert {row["left_out"] for row in law["holdouts"]} >= {"largest N", "largest D", "largest C"}
+    drawn = {path.name for path in (tmp_path / "laws").glob("*.svg")}
+    assert {f"parametric.profile-{key}.svg" for key in ("E", "alpha", "beta", "a")} <= drawn
+    assert ("isoflop.valleys.svg" in drawn) == bool(isoflop["valleys"])
 
 
 MISTAKES = {
@@ -189,3 +194,12 @@ def test_another_form(table):
     needs = kleiber("fit", table, "--form", "data-constrained")
     assert needs.returncode == 2
     assert "--columns unique=NAME" in needs.stderr
+
+
+def test_unfinished_runs_are_fitted_only_by_force(tmp_path):
+    path = tmp_path / "unfinished.csv"
+    surface().with_columns(annealed=False).write_csv(path)
+    for options, status in (((), "REFUSED"), (("--force",), "CONVERGED")):
+        result = kleiber("fit", path, "--bootstrap", "20", "--json", *options)
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["status"] == status

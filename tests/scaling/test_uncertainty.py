@@ -12,7 +12,7 @@ from kleiber.scaling.fit import fit
 from kleiber.scaling.frontier import isoflop
 from kleiber.scaling.laws import chinchilla
 from kleiber.scaling.observations import Observations
-from kleiber.scaling.uncertainty import band, compare, compare_forms, holdout, profile
+from kleiber.scaling.uncertainty import band, compare, compare_forms, examine, holdout, profile
 
 TRUTH = {"E": 1.7, "A": 30.0, "B": 60.0, "alpha": 0.3, "beta": 0.25}
 
@@ -175,3 +175,18 @@ def test_noise_of_runs_and_of_points_is_told_apart():
         within.append(drawn.var(2, ddof=1).mean())
     assert np.sqrt(np.median(between)) == pytest.approx(0.03, rel=0.15)
     assert np.sqrt(np.median(within)) == pytest.approx(0.01, rel=0.15)
+
+
+def test_an_examined_fit_says_what_it_found():
+    good = points(0.002, seeds=2)
+    result = examine(fit(good, bootstrap=100), good)
+    assert result.identified["a"]
+    low, high = result.settings["band_of_choices"]
+    assert low <= result.estimates["a"] <= high
+    assert set(result.profiles) == {"E", "alpha", "beta", "a"}
+    vague = points(0.03, decades=0.7)
+    doubted = examine(fit(vague, bootstrap=100), vague)
+    assert not doubted.identified["E"]
+    assert has(doubted, "E is not identified")
+    one = Observations.of(table().filter(pl.col("D") == 1e8))
+    assert examine(fit(one), one).profiles == {}
