@@ -23,6 +23,7 @@ def fit(
     where: str = "",
     budgets: str = "",
     flops: Literal["6nd", "exact"] = "6nd",
+    force: bool = False,
     bootstrap: int = 1000,
     seed: int = 0,
     json: bool = False,
@@ -54,6 +55,8 @@ def fit(
         Budgets of compute for IsoFLOP, in FLOPs: 1e18,1e19,….
     flops
         Whether a column of compute is 6·N·D (checked) or an exact count.
+    force
+        Fit a table whose rows are all not annealed.
     bootstrap
         Draws behind the intervals; 0 for none.
     seed
@@ -61,7 +64,7 @@ def fit(
     json
         Print JSON alone: one object, or a list with ``--method all``.
     out
-        A folder for the full results as JSON.
+        A folder for the full results as JSON and their figures.
     """
     from json import dumps
 
@@ -75,7 +78,7 @@ def fit(
     exact = flops == "exact"
     chosen = [method] if method != "all" else ["parametric", "isoflop", "envelope", "gradient-rule"]
     names, compute = _pairs(columns, "--columns"), _numbers(budgets, "--budgets")
-    results = [_result(one, table, file, names, exact, compute, form, delta, bootstrap, seed) for one in chosen]
+    results = [_result(one, table, file, names, exact, compute, form, delta, force, bootstrap, seed) for one in chosen]
     if out is not None:
         for result in results:
             _write(result, out / f"{result.method}.json")
@@ -106,11 +109,33 @@ def _print_original_study(bootstrap: int, seed: int, json: bool, out: Path | Non
 
 
 def _write(result: FitResult, path: Path) -> None:
+    """Write a result as JSON, and beside it the figures that it has something to draw for."""
     from json import dumps
 
+    import altair as alt
+
+    from kleiber.report.style import figure, layer, log_axis, save
     from kleiber.storage import write_atomic
 
     write_atomic(path, dumps(result.to_dict(), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    for parameter, one in result.profiles.items():
+        rows = [{"value": v, "rise": r} for v, r in zip(one["values"], one["rise"], strict=True)]
+        line = layer().mark_line(point=True).encode(x=alt.X("value:Q", title=parameter), y="rise:Q")
+        text = f"Best objective at each fixed {parameter}, above the optimum"
+        save(figure(f"{path.stem}.profile-{parameter}", "", text, text, text, rows, [line]), path.parent)
+    points = [
+        {"flops": f"{valley['flops']:.2g}", "n": n, "loss": loss, "kind": kind}
+        for valley in result.valleys
+        for kind, sizes, losses in (("point", "n", "loss"), ("curve", "curve_n", "curve_loss"))
+        for n, loss in zip(valley[sizes], valley[losses], strict=True)
+    ]
+    if points:
+        x, y = log_axis(alt.X, "n", "N"), alt.Y("loss:Q", title="loss", scale=alt.Scale(zero=False))
+        colour = alt.Color("flops:O", title="C (FLOPs)")
+        layers = [layer("point").mark_point(), layer("curve").mark_line()]
+        text = "Loss against size at equal compute"
+        drawn = [one.encode(x=x, y=y, color=colour) for one in layers]
+        save(figure(f"{path.stem}.valleys", "", text, text, text, points, drawn), path.parent)
 
 
 def _result(
@@ -122,20 +147,23 @@ def _result(
     budgets: list[float],
     form: str,
     delta: float,
+    force: bool,
     bootstrap: int,
     seed: int,
 ) -> FitResult:
     from kleiber.scaling import frontier
     from kleiber.scaling.fit import fit as parametric
     from kleiber.scaling.observations import Observations
+    from kleiber.scaling.uncertainty import examine
 
     if method in ("envelope", "gradient-rule"):
         curves = frontier.curves_of(table, columns, file, exact_flops=exact)
         return frontier.envelope(curves) if method == "envelope" else frontier.gradient_rule(curves)
     points = Observations.of(table, columns, file, exact_flops=exact)
     if method == "isoflop":
-        return frontier.isoflop(points, budgets or None)
-    return parametric(points, form, delta=delta, bootstrap=bootstrap, seed=seed)
+        return frontier.isoflop(points, budgets or None, seed=seed, force=force)
+    found = parametric(points, form, delta=delta, bootstrap=bootstrap, seed=seed, force=force)
+    return examine(found, points)
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:

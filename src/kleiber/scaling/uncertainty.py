@@ -20,9 +20,10 @@ from kleiber.scaling.fit import natural, problem_of, refusal
 from kleiber.scaling.forms import FORMS, Points, fit_form, form_named
 from kleiber.scaling.laws import PARAMETERS
 from kleiber.scaling.observations import Observations
+from kleiber.scaling.result import FitResult
 from kleiber.scaling.solver import Restriction, Solution, log_law
 
-__all__ = ["Comparison", "Profile", "band", "compare", "compare_forms", "holdout", "profile"]
+__all__ = ["Comparison", "Profile", "band", "compare", "compare_forms", "examine", "holdout", "profile"]
 
 PROFILED = ("E", "alpha", "beta", "a")
 GRID = 41
@@ -60,7 +61,7 @@ def profile(observations: Observations, parameter: str, *, delta: float = 1e-3) 
     """
     if parameter not in PROFILED:
         raise ConfigError(f"{parameter} has no profile: choose one of {', '.join(PROFILED)}.")
-    if reason := refusal(observations, len(PARAMETERS)):
+    if reason := refusal(observations, len(PARAMETERS), force=True):
         raise DataError(f"There is no profile of {parameter}: {reason}.")
     problem, z, centre = problem_of(observations, delta)
     starts = problem.starts(z)
@@ -95,11 +96,44 @@ def band(observations: Observations) -> list[dict[str, Any]]:
     found = []
     for (cut, keep), delta in product(cuts.items(), DELTAS):
         part = observations.take(keep)
-        if not refusal(part, len(PARAMETERS)):
+        if not refusal(part, len(PARAMETERS), force=True):
             problem, z, centre = problem_of(part, delta)
             theta = _best(problem.solve(problem.starts(z), z))[0]
             found.append({"cut": cut, "delta": delta, "a": float(natural(theta[None], centre)["a"][0])})
     return found
+
+
+def examine(result: FitResult, observations: Observations) -> FitResult:
+    """Add profiles, hold-outs and the band of choices to a parametric fit; headline the wider of band and interval.
+
+    ``settings["band_of_choices"]`` is the range of a; `warnings` says so where it is wider than the interval, and
+    where a flat profile leaves a parameter undecided, which then is not identified.
+    """
+    if result.status == "REFUSED" or result.form != "chinchilla" or result.method != "parametric":
+        return result
+    delta = float(result.settings["delta"])
+    profiles = {key: profile(observations, key, delta=delta) for key in PROFILED}
+    choices = [entry["a"] for entry in band(observations)]
+    spread = [min(choices), max(choices)]
+    warnings = list(result.warnings)
+    known = dict(result.identified)
+    for key, one in profiles.items():
+        if known[key] and not one.is_identified:
+            known[key] = False
+            warnings.append(f"{key} is not identified: its profile is flat to the edge")
+    if "a" in result.intervals and spread[1] - spread[0] > result.intervals["a"][1] - result.intervals["a"][0]:
+        warnings.append(
+            f"a goes from {spread[0]:.3f} to {spread[1]:.3f} over δ and points left out, further than its interval: "
+            "believe the wider"
+        )
+    return replace(
+        result,
+        identified=known,
+        warnings=tuple(warnings),
+        settings=result.settings | {"band_of_choices": spread},
+        profiles={key: {"values": list(one.values), "rise": list(one.rise)} for key, one in profiles.items()},
+        holdouts=tuple(holdout(observations, delta=delta)),
+    )
 
 
 def holdout(observations: Observations, form: str = "chinchilla", *, delta: float = 1e-3) -> list[dict[str, Any]]:
@@ -125,7 +159,7 @@ def holdout(observations: Observations, form: str = "chinchilla", *, delta: floa
     for name, (left, seen) in splits.items():
         train, test = observations.take(seen), observations.take(left)
         row: dict[str, Any] = {"left_out": name, "points": len(test), "error": None, "error_in_noise": None}
-        if len(train) and not refusal(train, len(chosen.parameters), chosen.needs):
+        if len(train) and not refusal(train, len(chosen.parameters), chosen.needs, force=True):
             z, at = np.log(train.loss), Points.of(test)
             if form == "chinchilla":
                 problem, _, centre = problem_of(train, delta)

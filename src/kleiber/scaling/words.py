@@ -28,6 +28,7 @@ NAMED = {
     "by_n": "-dL/dlnN of the largest models at the most data",
     "by_d": "-dL/dlnD there",
 }
+GUESSES = ("error_in_noise", "nearest", "line")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -59,6 +60,15 @@ def describe(result: FitResult) -> str:
     if result.optima:
         points = [("", f"{o['flops']:.4g}", f"{o['n']:.4g}", f"{o['d']:.4g}") for o in result.optima]
         lines.append(table(("optima", "C", "N", "D"), points))
+    if choices := result.settings.get("band_of_choices"):
+        lines.append(f"a over δ and points left out: {choices[0]:.4g} to {choices[1]:.4g}")
+    if result.holdouts:
+        errors = [
+            (str(row["left_out"]), str(row["points"]), *(_or_dash(row.get(key)) for key in ("error", *GUESSES)))
+            for row in result.holdouts
+        ]
+        header = ("left out", "points", "error (nats)", "in noise", "nearest point", "line in ln C")
+        lines.append(table(header, errors))
     lines += [f"! {warning}" for warning in result.warnings]
     return "\n".join(lines)
 
@@ -71,3 +81,7 @@ def _meaning(result: FitResult) -> str:
     if "a" in result.intervals and not result.identified["a"]:
         return "settled, but the data do not decide a"
     return MEANS[result.status]
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
