@@ -156,8 +156,11 @@ def _objective(theta, x, y, z, count, delta):
 def _derivatives(theta, x, y, z, count, delta, gradient, hessian, convex):
     """Fill the gradient, the exact Hessian, and the reweighted Gauss-Newton matrix, which is never indefinite."""
     E, A, B = np.exp(theta[0]), np.exp(theta[1]), np.exp(theta[2])
-    gradient[:], hessian[:], convex[:] = 0.0, 0.0, 0.0
     slope, bend = np.empty(5), np.zeros((5, 5))
+    for j in range(5):
+        gradient[j] = 0.0
+        for k in range(5):
+            hessian[j, k], convex[j, k] = 0.0, 0.0
     for i in range(x.size):
         n, d = A * np.exp(-theta[3] * x[i]), B * np.exp(-theta[4] * y[i])
         total = E + n + d
@@ -209,39 +212,78 @@ def _solve_positive(system, right, out):
 
 
 @njit(cache=True, nogil=True)
+def _expand(matrix, offset, phi, theta):
+    for i in range(5):
+        theta[i] = offset[i]
+        for j in range(phi.size):
+            theta[i] += matrix[i, j] * phi[j]
+
+
+@njit(cache=True, nogil=True)
+def _contract(matrix, full, small):
+    """Fill matrixᵀ · full · matrix, by loops: compiling numpy's products would take longer than any fit."""
+    for j in range(small.shape[0]):
+        for k in range(small.shape[0]):
+            small[j, k] = 0.0
+            for i in range(5):
+                for m in range(5):
+                    small[j, k] += matrix[i, j] * full[i, m] * matrix[m, k]
+
+
+@njit(cache=True, nogil=True)
+def _damped(system, matrix, damping, scale):
+    for j in range(scale.size):
+        for k in range(scale.size):
+            system[j, k] = matrix[j, k]
+        system[j, j] += damping * scale[j]
+
+
+@njit(cache=True, nogil=True)
 def _polish(phi, matrix, offset, low, high, x, y, z, count, delta):
     """Improve φ in place; return the objective and whether no step can improve it further."""
     p = phi.size
-    full_gradient, full_hessian, full_convex = np.empty(5), np.empty((5, 5)), np.empty((5, 5))
-    step, trial = np.empty(p), np.empty(p)
-    objective = _objective(matrix @ phi + offset, x, y, z, count, delta)
+    theta, full_gradient, full_hessian, full_convex = np.empty(5), np.empty(5), np.empty((5, 5)), np.empty((5, 5))
+    step, trial, gradient, scale = np.empty(p), np.empty(p), np.empty(p), np.empty(p)
+    hessian, convex, system = np.empty((p, p)), np.empty((p, p)), np.empty((p, p))
+    _expand(matrix, offset, phi, theta)
+    objective = _objective(theta, x, y, z, count, delta)
     floor = x.size * 1e-30  # squares of rounding errors
     damping, is_new = 1e-3, True
-    gradient, hessian, convex, scale = np.empty(p), np.empty((p, p)), np.empty((p, p)), np.empty(p)
     for _ in range(STEPS):
         if is_new:
-            _derivatives(matrix @ phi + offset, x, y, z, count, delta, full_gradient, full_hessian, full_convex)
-            gradient = matrix.T @ full_gradient
-            hessian = matrix.T @ full_hessian @ matrix
-            convex = matrix.T @ full_convex @ matrix
-            scale = np.diag(convex).copy()
-            least = 1e-12 * scale.sum() + 1e-300
+            _expand(matrix, offset, phi, theta)
+            _derivatives(theta, x, y, z, count, delta, full_gradient, full_hessian, full_convex)
+            _contract(matrix, full_hessian, hessian)
+            _contract(matrix, full_convex, convex)
+            least = 1e-300
             for j in range(p):
-                if (phi[j] <= low[j] and gradient[j] > 0) or (phi[j] >= high[j] and gradient[j] < 0):
-                    gradient[j], hessian[j, :], hessian[:, j], convex[j, :], convex[:, j] = 0.0, 0.0, 0.0, 0.0, 0.0
+                gradient[j], scale[j] = 0.0, convex[j, j]
+                least += 1e-12 * scale[j]
+                for i in range(5):
+                    gradient[j] += matrix[i, j] * full_gradient[i]
+            for j in range(p):
                 scale[j] += least
-        if not _solve_positive(hessian + np.diag(damping * scale), gradient, step):
-            _solve_positive(convex + np.diag(damping * scale), gradient, step)
-        gain = 0.5 * (gradient * step).sum()
+                if (phi[j] <= low[j] and gradient[j] > 0) or (phi[j] >= high[j] and gradient[j] < 0):
+                    gradient[j] = 0.0
+                    for k in range(p):
+                        hessian[j, k], hessian[k, j], convex[j, k], convex[k, j] = 0.0, 0.0, 0.0, 0.0
+        _damped(system, hessian, damping, scale)
+        if not _solve_positive(system, gradient, step):
+            _damped(system, convex, damping, scale)
+            _solve_positive(system, gradient, step)
+        gain = 0.0
         for j in range(p):
+            gain += 0.5 * gradient[j] * step[j]
             trial[j] = min(max(phi[j] - step[j], low[j]), high[j])
-        reached = _objective(matrix @ trial + offset, x, y, z, count, delta)
+        _expand(matrix, offset, trial, theta)
+        reached = _objective(theta, x, y, z, count, delta)
         is_new = reached <= objective
         if is_new:
-            phi[:] = trial
             done = gain <= 1e-13 * objective + floor and damping < 1.0
             objective = reached
             damping = max(damping / 8.0, 1e-13)
+            for j in range(p):
+                phi[j] = trial[j]
             if done:
                 return objective, True
         else:

@@ -74,7 +74,7 @@ def profile(observations: Observations, parameter: str, *, delta: float = 1e-3) 
             held = Restriction.ratio(value)
         else:
             held = Restriction.fixed(PARAMETERS.index(parameter), float(np.log(value)) if parameter == "E" else value)
-        from_optimum = np.concatenate([best[0][None], starts[:1], starts[1::8]])
+        from_optimum = np.concatenate([best[0][None], starts[:1], starts[1::16]])
         objective.append(_best(replace(problem, restriction=held).solve(from_optimum, z))[1])
     rise = np.maximum(np.array(objective) - best[1], 0.0)
     allowed = chi2.ppf(0.95, 1) * best[1] / max(len(z) - len(PARAMETERS), 1) + 1e-15
@@ -98,7 +98,7 @@ def band(observations: Observations) -> list[dict[str, Any]]:
         part = observations.take(keep)
         if not refusal(part, len(PARAMETERS), force=True):
             problem, z, centre = problem_of(part, delta)
-            theta = _best(problem.solve(problem.starts(z), z))[0]
+            theta = _best(problem.solve(problem.starts(z)[::4], z))[0]
             found.append({"cut": cut, "delta": delta, "a": float(natural(theta[None], centre)["a"][0])})
     return found
 
