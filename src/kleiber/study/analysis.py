@@ -15,6 +15,7 @@ import polars as pl
 from kleiber.scaling.fit import FitResult, fit
 from kleiber.scaling.frontier import LossCurve, envelope, gradient_rule, isoflop
 from kleiber.scaling.observations import Observations
+from kleiber.scaling.uncertainty import examine
 from kleiber.storage import write_atomic
 from kleiber.study import stages, training
 from kleiber.study.config import Study
@@ -75,7 +76,7 @@ def _laws(study: Study, out: Path, table: pl.DataFrame, runs: list[Run]) -> list
     points = Observations.of(table)
     curves = [_curve(out, run) for run in runs if run.labels["unique"] == max(study.ladder.unique)]
     return [
-        fit(points, bootstrap=study.fit.bootstrap, seed=study.study.seed),
+        examine(fit(points, bootstrap=study.fit.bootstrap, seed=study.study.seed), points),
         isoflop(points),
         envelope(curves),
         gradient_rule(curves),
