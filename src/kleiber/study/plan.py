@@ -22,7 +22,7 @@ __all__ = ["GPUS", "Plan", "PlannedRun", "checklist", "plan", "vocab_size"]
 GPUS = {"v100": 125e12, "a100": 312e12, "h100": 989e12, "l40s": 362e12, "rtx4090": 165e12}
 """Peak operations a second in bf16 (fp16 on V100), dense, as the makers print them."""
 BPE_BASES_PER_TOKEN = {32: 2.0, 1024: 4.4, 4096: 5.15, 32768: 6.3}  # of real chr20; between them by the logarithm
-STAGES = 12.0, 6.0  # seconds: reading the genome, figures and the report; baselines, laws and figures of each arm
+STAGES = 26.0, 6.0  # seconds: reading the genome, figures and the report; baselines, laws and figures of each arm
 
 
 @dataclass(frozen=True)
