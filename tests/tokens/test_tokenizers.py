@@ -6,13 +6,15 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as HuggingFace
+from tokenizers import models, pre_tokenizers, trainers
 
 from kleiber.errors import ConfigError, DataError
+from kleiber.tokens.kmer import OverlappingKmerTokenizer
 from kleiber.tokens.original import OriginalKmerTokenizer, clean_up
-from kleiber.tokens.tokenizer import load
+from kleiber.tokens.tokenizer import SPECIALS, load
 from kleiber.tokens.train import train_tokenizer
 
 SPECS = ("bpe32", "bpe512", "bpe4096", "6mer", "3mer", "nucleotide", "original-6mer")
@@ -95,6 +97,80 @@ def test_a_hundred_thousand_windows(spec, pairs, embedded):
         expected = backend.encode_batch([row.tobytes().decode() for row in rows], add_special_tokens=False)
         for i, encoding in enumerate(expected):
             assert ids[offsets[i] : offsets[i + 1]].tolist() == encoding.ids
+
+
+def hf_merges(windows, vocab_size: int, max_token_length: int) -> list[tuple[str, ...]]:
+    """Merges of Hugging Face's trainer, whose maximum is one more than the longest token it makes."""
+    backend = HuggingFace(models.BPE(unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=list("ACGT"),
+        max_token_length=max_token_length + 1,
+        show_progress=False,
+    )
+    backend.train_from_iterator((row.tobytes().decode() for row in windows), trainer)
+    merges = json.loads(backend.to_str())["model"]["merges"]
+    return [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
+
+
+def our_merges(windows, vocab_size: int, max_token_length: int) -> list[tuple[str, ...]]:
+    merges = train_tokenizer(f"bpe{vocab_size}", windows, max_token_length).model["model"]["merges"]
+    return [tuple(merge.split(" ")) for merge in merges]
+
+
+@pytest.mark.parametrize(("vocab_size", "longest"), [(4096, 32), (1024, 8), (600, 500)])
+def test_merges_are_hugging_faces(vocab_size, longest, windows):
+    rows = windows[:1500]
+    assert our_merges(rows, vocab_size, longest) == hf_merges(rows, vocab_size, longest)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text("AC", min_size=20, max_size=20), min_size=4, max_size=8), st.integers(10, 24))
+def test_merges_of_runs_and_repeats(texts, vocab_size):
+    """Runs overlap with themselves, and one string can come of two pairs: there the two trainers part."""
+    rows = np.array([np.frombuffer(text.encode(), np.uint8) for text in texts])
+    ours = our_merges(rows, max(16, vocab_size), 6)
+    theirs = hf_merges(rows, max(16, vocab_size), 6)
+    for number, (a, b) in enumerate(zip(ours, theirs, strict=False)):
+        if "".join(b) in {"".join(merge) for merge in theirs[:number]}:
+            return
+        assert a == b
+
+
+@pytest.mark.slow
+def test_a_chromosome_in_pieces_of_a_megabase(shared_data, tmp_path):
+    from kleiber.genome.reference import sequences
+
+    path = shared_data / "demo_grch37_chr20" / "chr20.GRCh37.fa.gz"
+    if not path.is_file():
+        pytest.skip("whole chr20 is not there")
+    _, chromosome = next(iter(sequences(path)))
+    chromosome = chromosome.upper()
+    bases = np.frombuffer(chromosome, np.uint8)
+    windows = bases[1_000_000 : 1_000_000 + 14_000_000].reshape(-1, 700)
+    windows = windows[(windows != ord("N")).all(1)]
+    large = train_tokenizer("bpe32768", windows)
+    assert large.vocab_size == 32768
+    for tokenizer in (large, load(shared_data / "dnabert2" / "tokenizer.json")):
+        tokenizer.save(tmp_path / "t.json")
+        backend = HuggingFace.from_file(str(tmp_path / "t.json"))
+        for start in range(0, len(chromosome), 1_000_000):
+            text = chromosome[start : start + 1_000_000].decode()
+            assert ours(tokenizer, text) == theirs(backend, text), start
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_overlapping_words(k, windows, tmp_path):
+    made = OverlappingKmerTokenizer(k)
+    made.save(tmp_path / "t.json")
+    tokenizer, backend = load(tmp_path / "t.json"), HuggingFace.from_file(str(tmp_path / "t.json"))
+    text = windows[0].tobytes().decode()[:300] + "NACGTTGCANN" + "ACGTAC"
+    words = " ".join(text[i : i + k] for i in range(len(text) - k + 1))
+    assert ours(tokenizer, text) == theirs(backend, words)
+    assert tokenizer.decode(tokenizer.encode(windows[0])) == windows[0].tobytes().decode()
+    assert ours(tokenizer, "A" * (k - 1)) == []
 
 
 def test_the_published_tokenizer_of_dnabert2(shared_data, windows):

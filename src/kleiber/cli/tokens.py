@@ -24,6 +24,7 @@ def train(
     k: int = 6,
     max_token_length: int = 32,
     bases: float = 100e6,
+    overlapping: Annotated[bool, Flag] = False,
 ) -> None:
     """Make a tokenizer, training BPE on windows of FASTA files or of exported corpora.
 
@@ -45,11 +46,14 @@ def train(
         Bases of the longest token of a BPE.
     bases
         Train on so many at most, spread evenly.
+    overlapping
+        K-mers from every base on, as DNABERT's.
     """
     import numpy as np
 
     from kleiber.errors import ConfigError
     from kleiber.study.progress import Narrator
+    from kleiber.tokens.kmer import OverlappingKmerTokenizer
     from kleiber.tokens.train import WINDOW, train_tokenizer
 
     spec = {"bpe": f"bpe{vocab_size}", "kmer": f"{k}mer"}.get(kind, kind)
@@ -64,6 +68,10 @@ def train(
         windows = np.stack(found[::step])
     with say.stage(f"{kind} on {windows.size:,} bases"):
         tokenizer = train_tokenizer(spec, windows, max_token_length)
+        if overlapping:
+            if kind != "kmer":
+                raise ConfigError(f"--overlapping is for --kind kmer, not {kind}.")
+            tokenizer = OverlappingKmerTokenizer(k)
     tokenizer.save(out)
     print(f"{out}: {tokenizer.vocab_size:,} tokens, the longest of {tokenizer.max_token_length} bases")
 

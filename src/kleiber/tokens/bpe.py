@@ -23,8 +23,10 @@ __all__ = ["BPETokenizer"]
 
 FIRST = len(SPECIALS)
 LARGEST_KNOWN = 8192  # tokens: answers for all pairs take 16 MB
-TOKEN, NO_BASE = 4, 5  # places in a node of the trie: the token, and where no child is
 LOOK_AHEAD = 8  # tokens encoded beyond a full row, so that its last ones are read in context
+HEAD = 7  # bases that one look at `Trie.start` answers; the table, 64 KB, stays in a core's nearest caches
+NO_BASE, NO_WORD = 4, -1
+ONE, TWO, THREE = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned: numba checks signed indices for wrapping
 
 
 class BPETokenizer(Tokenizer):
@@ -71,7 +73,7 @@ class BPETokenizer(Tokenizer):
         super().__init__(tokens, document or envelope(model, {"type": "Whitespace"}))
         keys, values = _pair_table(split)
         self._pairs = Pairs(split.astype(np.int32), keys, values, np.zeros(_known_bytes(len(tokens)), np.uint8))
-        self._trie, self._shorter = _trie(tokens)
+        self._trie = _trie(tokens)
 
     def legal_pairs(self, n: int = 200_000) -> float:
         """Return the share of pairs of tokens that encoding can put side by side, from `n` drawn pairs.
@@ -89,7 +91,7 @@ class BPETokenizer(Tokenizer):
         n, length = bases.shape
         ids = np.empty(n * min(room, length), np.int32)
         offsets, used = np.zeros(n + 1, np.int64), np.zeros(n, np.int64)
-        _fill(bases, CODES, self._trie, self._shorter, self.token_lengths, self._pairs, room, ids, offsets, used)
+        _fill(bases, CODES, self._trie, self.token_lengths, self._pairs, room, ids, offsets, used)
         return ids[: offsets[-1]], offsets, used
 
 
@@ -113,32 +115,62 @@ class Pairs(NamedTuple):
     known: NDArray[np.uint8]
 
 
+class Trie(NamedTuple):
+    """The tokens by their bases.
+
+    Attributes
+    ----------
+    children
+        Four entries a node: where the child for A, C, G, T begins; 0 is none.
+    longest
+        Of each node, the longest token on the way to it.
+    start
+        Of every word of `HEAD` bases, the node it leads to, or ~token when the trie ends within the word.
+    shorter
+        (V,): of each token, the longest token that is a proper prefix of it, or -1.
+    """
+
+    children: NDArray[np.int32]
+    longest: NDArray[np.int32]
+    start: NDArray[np.int32]
+    shorter: NDArray[np.int32]
+
+
 def _known_bytes(vocab_size: int) -> int:
     return vocab_size * vocab_size // 4 + 1 if vocab_size <= LARGEST_KNOWN else 0
 
 
-def _trie(tokens: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the trie, eight numbers a node: four children (0 is none), the token that ends here or -1, and zeros.
-
-    A child is where its node begins. And for each token the longest token that is a proper prefix of it, or -1.
-    """
-    nodes: list[list[int]] = [[0, 0, 0, 0, -1, 0, 0, 0]]
-    order = sorted(range(FIRST, len(tokens)), key=lambda i: len(tokens[i]))
+def _trie(tokens: list[str]) -> Trie:
+    nodes, longest = [[0, 0, 0, 0]], [-1]
     shorter = np.full(len(tokens), -1, np.int32)
-    for i in order:
-        at, last = 0, -1
+    for i in sorted(range(FIRST, len(tokens)), key=lambda i: len(tokens[i])):
+        at = 0
         for base in tokens[i]:
-            if nodes[at][4] >= 0:
-                last = nodes[at][4]
             code = BASES.find(base)
             if code < 0:
                 raise DataError(f"The token {tokens[i]!r} (id {i}) is not made of A, C, G and T.")
             if not nodes[at][code]:
-                nodes[at][code] = len(nodes) << 3
-                nodes.append([0, 0, 0, 0, -1, 0, 0, 0])
-            at = nodes[at][code] >> 3
-        nodes[at][4], shorter[i] = i, last
-    return np.array(nodes, np.int32).ravel(), shorter
+                nodes[at][code] = len(nodes) << 2
+                nodes.append([0, 0, 0, 0])
+                longest.append(longest[at])
+            at = nodes[at][code] >> 2
+        shorter[i], longest[at] = longest[at], i
+    children, ends = np.array(nodes, np.int32).ravel(), np.array(longest, np.int32)
+    start = np.empty(4**HEAD, np.int32)
+    _fill_start(children, ends, start)
+    return Trie(children, ends, start, shorter)
+
+
+@njit(cache=True)
+def _fill_start(children, longest, start):
+    for word in range(start.size):
+        node = 0
+        for i in range(HEAD):
+            child = children[node | (word >> 2 * (HEAD - 1 - i) & 3)]
+            if child == 0:
+                break
+            node = child
+        start[word] = node if child else ~longest[node >> 2]
 
 
 def _pair_table(split: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -204,17 +236,12 @@ def _stays(left, right, pairs):
 
 
 @njit(cache=True, nogil=True)
-def _fits(left, right, pairs):
-    """Return what `_stays` says, asking it once a pair."""
-    if pairs.known.size == 0:
-        return _stays(np.int64(left), np.int64(right), pairs)
-    pair = np.uint64(left) * np.uint64(pairs.split.shape[0]) + np.uint64(right)
-    byte, shift = pair >> np.uint64(2), np.uint8((pair & np.uint64(3)) << np.uint64(1))
-    entry = (pairs.known[byte] >> shift) & np.uint8(3)
-    if entry:
-        return entry == 2
+def _ask(left, right, pairs):
+    """Ask `_stays` and remember the answer."""
     answer = _stays(np.int64(left), np.int64(right), pairs)
-    pairs.known[byte] |= np.uint8(2 if answer else 1) << shift
+    if pairs.known.size:
+        pair = np.uint64(left) * np.uint64(pairs.split.shape[0]) + np.uint64(right)
+        pairs.known[pair >> TWO] |= np.uint8(2 if answer else 1) << np.uint8((pair & THREE) << ONE)
     return answer
 
 
@@ -222,66 +249,92 @@ def _fits(left, right, pairs):
 def _count_fits(left, right, pairs):
     n = 0
     for i in range(left.size):
-        n += _fits(left[i], right[i], pairs)
+        n += _stays(left[i], right[i], pairs)
     return n
 
 
-@njit(inline="always")
-def _longest(codes, at, trie):
-    """Return the longest token that starts at `at`; what is no base ends it."""
-    node, found = np.uint32(0), np.int32(-1)
-    while True:
-        node = np.uint32(trie[node | np.uint32(codes[at])])
-        if node == 0:
-            return found
-        token = trie[node | np.uint32(TOKEN)]
-        if token >= 0:
-            found = token
-        at += np.uint64(1)
-
-
 @njit(cache=True, nogil=True)
-def _fill(bases, table, trie, shorter, lengths, pairs, room, ids, offsets, used):
+def _read(row, table, codes, words):
+    """Write the code of each base, and of the `HEAD` bases from each on their number, where all of them are bases."""
+    word, run = np.uint32(0), 0
+    for i in range(row.size):
+        code = table[row[i]]
+        codes[i] = code
+        word = (word << np.uint32(2) | np.uint32(code & np.uint8(3))) & np.uint32(4**HEAD - 1)
+        run = run + 1 if code < NO_BASE else 0
+        if i >= HEAD - 1:
+            words[i - (HEAD - 1)] = np.int32(word) if run >= HEAD else NO_WORD
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill(bases, table, trie, lengths, pairs, room, ids, offsets, used):
+    """Encode rows of bases; looking a token or a pair up is written out here, as calls would take half the time."""
     length = np.uint64(bases.shape[1])
     most = np.uint64(min(np.int64(length), room + LOOK_AHEAD))
+    children, longest, first, shorter, known = trie.children, trie.longest, trie.start, trie.shorter, pairs.known
+    n_tokens, remembers = np.uint64(pairs.split.shape[0]), pairs.known.size > 0
     stack = np.empty(np.int64(length) + 1, np.int32)
     codes = np.full(np.int64(length) + 1, NO_BASE, np.uint8)
+    words = np.full(np.int64(length) + 1, NO_WORD, np.int32)
     dead = np.zeros(np.int64(length) + 1, np.bool_)  # no right cover of the rest starts here
-    one, out = np.uint64(1), 0
+    out = 0
     for r in range(bases.shape[0]):
-        row = bases[r]
-        for i in range(length):
-            code = table[row[i]]
-            codes[i] = code if code < 4 else NO_BASE
+        _read(bases[r], table, codes, words)
         is_clean = True
         start, n = np.uint64(0), np.uint64(0)
         while start < length and n < most:
-            if codes[start] > 3:
+            if codes[start] == NO_BASE:
                 stack[n] = 0
-                n += one
-                start += one
+                n += ONE
+                start += ONE
                 continue
             end = start  # the word of A, C, G and T that begins here
-            while end < length and codes[end] < 4:
-                end += one
+            while codes[end] != NO_BASE:
+                end += ONE
             bottom, at = n, start
-            token = _longest(codes, at, trie)
+            token, left, is_new = np.int32(-1), np.int32(0), True
             while at < end and n < most:
+                if is_new:  # the longest token that begins here
+                    node, past = np.uint32(0), at
+                    head = first[words[at]] if words[at] >= 0 else np.int32(0)
+                    if head < 0:
+                        token = ~head
+                    else:
+                        if head > 0:
+                            node, past = np.uint32(head), at + np.uint64(HEAD)
+                        while codes[past] != NO_BASE:
+                            child = np.uint32(children[node | np.uint32(codes[past])])
+                            if child == 0:
+                                break
+                            node = child
+                            past += ONE
+                        token = longest[node >> np.uint32(2)]
                 past = at + np.uint64(lengths[token])
-                if not dead[past] and (n == bottom or _fits(stack[n - one], token, pairs)):
+                fits = not dead[past]
+                if fits and n != bottom:
+                    left = stack[n - ONE]
+                    pair = np.uint64(left) * n_tokens + np.uint64(token)
+                    answer = np.uint8(0)
+                    if remembers:
+                        answer = (known[pair >> TWO] >> np.uint8((pair & THREE) << ONE)) & np.uint8(3)
+                    fits = answer == 2
+                    if answer == 0:
+                        fits = _ask(left, token, pairs)
+                if fits:
                     stack[n] = token
-                    n += one
+                    n += ONE
                     at = past
-                    if at < end:
-                        token = _longest(codes, at, trie)
+                    is_new = True
                 elif shorter[token] >= 0:
                     token = shorter[token]
+                    is_new = False
                 else:
                     dead[at] = True
                     is_clean = False
-                    n -= one
+                    n -= ONE
                     token = stack[n]
                     at -= np.uint64(lengths[token])
+                    is_new = False
             start = at
         if not is_clean:
             dead[:] = False

@@ -1,7 +1,10 @@
-"""Non-overlapping k-mers; k = 1 is the nucleotide tokenizer.
+"""K-mers; k = 1 is the nucleotide tokenizer.
 
 From the left, k bases make a word; what is shorter (before an N, at the end) is read base by base. Ids: the five
-specials, A C G T as singles, then the 4^k words in the order of their letters.
+specials, A C G T as singles, then the 4^k words in the order of their letters. The frame is that of the first base:
+windows of a corpus begin at random bases, so a model sees every frame. Overlapping k-mers (DNABERT's: Ji et al. 2021,
+doi:10.1093/bioinformatics/btab083) are for feeding such models; studies do not train on them, because a masked word
+can be read off its neighbours.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 
 from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, UNK, Tokenizer, envelope
 
-__all__ = ["KmerTokenizer", "fill_words"]
+__all__ = ["KmerTokenizer", "OverlappingKmerTokenizer", "fill_words"]
 
 SINGLES = len(SPECIALS)
 WORDS = SINGLES + len(BASES)
@@ -42,6 +45,36 @@ class KmerTokenizer(Tokenizer):
         else:
             fill_words(bases, CODES, self.k, WORDS, UNK, room, ids, offsets, used)
         return ids[: offsets[-1]], offsets, used
+
+
+class OverlappingKmerTokenizer(KmerTokenizer):
+    """A word of `k` bases from every base on, one base apart; a word with another letter in it is [UNK].
+
+    Hugging Face reads its file when the words are written with spaces between them, as DNABERT's input is.
+    """
+
+    def __init__(self, k: int):
+        super().__init__(k)
+        self.model["pre_tokenizer"] = {"type": "WhitespaceSplit"}
+        self.token_lengths = np.minimum(self.token_lengths, 1)  # each word goes one base further
+
+    def _fill(
+        self, bases: NDArray[np.uint8], room: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        n, length = bases.shape
+        each = max(0, min(room, length - self.k + 1))
+        ids = np.empty(n * each, np.int32)
+        _fill_overlapping(bases, CODES, self.k, SINGLES if self.k == 1 else WORDS, each, ids)
+        return ids, np.arange(n + 1) * each, np.full(n, each + self.k - 1 if each else 0)
+
+    def decode(self, ids: NDArray[np.integer]) -> str:
+        """Return the bases that overlapping words cover; N where no word says which."""
+        words = [self.tokens[i] for i in ids if i == UNK or i >= SINGLES]
+        letters = ["N"] * (len(words) + self.k - 1 if words else 0)
+        for at, word in enumerate(words):
+            if len(word) == self.k:
+                letters[at : at + self.k] = word
+        return "".join(letters)
 
 
 _SINGLE = np.where(len(BASES) > CODES, CODES.astype(np.int32) + SINGLES, 0).astype(np.int32)
@@ -90,3 +123,16 @@ def fill_words(bases, codes, k, words, other_id, room, ids, offsets, used):
             out += np.uint64(1)
         offsets[r + 1] = out
         used[r] = at
+
+
+@njit(cache=True, nogil=True)
+def _fill_overlapping(bases, codes, k, words, each, ids):
+    mask = np.int64(4**k - 1)
+    for r in range(bases.shape[0]):
+        word, run = np.int64(0), 0
+        for i in range(each + k - 1 if each else 0):
+            code = codes[bases[r, i]]
+            word = (word << 2 | np.int64(code & 3)) & mask
+            run = run + 1 if code < 4 else 0
+            if i >= k - 1:
+                ids[r * each + i - k + 1] = np.int32(words + word) if run >= k else np.int32(UNK)

@@ -174,7 +174,7 @@ def load(path: str | Path) -> Tokenizer:
         When the file is no tokenizer, or not one of DNA.
     """
     from kleiber.tokens.bpe import BPETokenizer
-    from kleiber.tokens.kmer import KmerTokenizer
+    from kleiber.tokens.kmer import KmerTokenizer, OverlappingKmerTokenizer
     from kleiber.tokens.original import OriginalKmerTokenizer
 
     try:
@@ -193,7 +193,9 @@ def load(path: str | Path) -> Tokenizer:
         if kind == "WordLevel":
             if tokens[5:10] == ["A", "T", "C", "G", "N"]:
                 return _same(OriginalKmerTokenizer(), tokens, path)
-            return _same(KmerTokenizer(max(len(token) for token in tokens[5:])), tokens, path)
+            overlaps = document["pre_tokenizer"]["type"] == "WhitespaceSplit"
+            words = OverlappingKmerTokenizer if overlaps else KmerTokenizer
+            return _same(words(max(len(token) for token in tokens[5:])), tokens, path)
     except FileNotFoundError:
         raise DataError(f"There is no tokenizer file {path}.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -5,7 +5,6 @@ BPE is trained on windows of a few hundred bases: whole chromosomes make every t
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from kleiber.errors import ConfigError
 from kleiber.tokens.bpe import BPETokenizer
 from kleiber.tokens.kmer import KmerTokenizer
+from kleiber.tokens.merges import learn_merges
 from kleiber.tokens.original import OriginalKmerTokenizer
 from kleiber.tokens.tokenizer import BASES, SPECIALS, Tokenizer
 
@@ -52,24 +52,9 @@ def train_tokenizer(spec: str, windows: NDArray[np.uint8], max_token_length: int
 
 
 def _train_bpe(vocab_size: int, windows: NDArray[np.uint8], max_token_length: int) -> BPETokenizer:
-    from tokenizers import Tokenizer as HuggingFace
-    from tokenizers import models, pre_tokenizers, trainers
-
-    backend = HuggingFace(models.BPE(unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=list(BASES),
-        limit_alphabet=len(BASES),
-        max_token_length=max_token_length,
-        show_progress=False,
-    )
-    backend.train_from_iterator((row.tobytes().decode() for row in windows), trainer)
-    merges, seen = [], set()
-    for merge in json.loads(backend.to_str())["model"]["merges"]:
-        pair = tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
-        if "".join(pair) not in seen:  # two merges can make one string; the first decides its id
-            seen.add("".join(pair))
-            merges.append(pair)
-    return BPETokenizer([*SPECIALS, *BASES, *("".join(pair) for pair in merges)], merges)
+    tokens = [*SPECIALS, *BASES]
+    merges: list[tuple[str, ...]] = []
+    for left, right in learn_merges(windows, vocab_size, max_token_length):
+        merges.append((tokens[left], tokens[right]))
+        tokens.append(tokens[left] + tokens[right])
+    return BPETokenizer(tokens, merges)

@@ -54,6 +54,7 @@ class Evaluation:
     bases: NDArray[np.int64]
     clusters: NDArray[np.int64]
     n_bases: int
+    tiles: list[tuple[str, int]]
 
     @classmethod
     def of(cls, corpus: Corpus, tokenizer: Tokenizer, train: TrainConfig, seed: int) -> Evaluation:
@@ -84,7 +85,7 @@ class Evaluation:
             draw_positions(np.uint64(seed), EVAL, np.uint64(r), train.row_tokens, order)
             positions[:, r] = order.reshape(train.eval_masks, -1) + 1
         bases = np.asarray(tokenizer.token_lengths)[ids[np.arange(rows)[None, :, None], positions]].astype(np.int64)
-        return cls(ids, positions, bases, cluster_ids(chosen), int(n_bases.sum()))
+        return cls(ids, positions, bases, cluster_ids(chosen), int(n_bases.sum()), chosen)
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -29,6 +29,7 @@ from kleiber.train.batches import Batch, Batches
 from kleiber.train.checkpoint import load_state, restore, save_state, snapshot
 from kleiber.train.config import Branch, Run
 from kleiber.train.evaluate import Evaluation, score
+from kleiber.train.intervals import lay_intervals, score_intervals
 from kleiber.train.schedule import cooldown_lr, trunk_lr
 
 __all__ = ["train"]
@@ -85,6 +86,7 @@ class _Training:
         self.run, self.folder, self.evaluation, self.progress = run, folder, evaluation, progress
         self.batches = Batches(corpus, tokenizer, run.train, run.seed)
         self.branches = run.branches()
+        self.intervals = lay_intervals(evaluation, tokenizer, 0)  # the same bases whatever the seed of a run
         self.model = DNABERT2(run.model)
         self.model.initialise(run.seed)
         self.optimizer = _optimizer(self.model, run)
@@ -179,6 +181,7 @@ class _Training:
     def _finish(self, branch: Branch) -> None:
         """Score an annealed model and record its observation."""
         result = score(self.model, self.evaluation)
+        by_interval = score_intervals(self.model, self.evaluation, self.intervals, self.batches.tokenizer)
         train, model = self.run.train, self.run.model
         tokens = branch.end * train.batch * train.length
         flops = branch.end * self.flops_per_step
@@ -208,6 +211,8 @@ class _Training:
             "bits_per_base": result.bits_per_base,
             "bits_per_base_se": result.bits_per_base_se,
             "accuracy": result.accuracy,
+            "bits_per_base_intervals": by_interval[0],
+            "bits_per_base_intervals_se": by_interval[1],
             "train_loss": self._train_loss(branch),
             "flops": flops,
             "flops_6nd": 6 * model.n_params * tokens,
