@@ -16,6 +16,7 @@ __all__ = [
     "KleiberError",
     "MissingDependency",
     "StateError",
+    "Stopped",
     "UnknownContig",
     "UnknownName",
     "UnknownSample",
@@ -37,6 +38,10 @@ class ConfigError(KleiberError):
 
 class StateError(KleiberError):
     """What is on disk does not belong to what was asked for: changed inputs, another study, a busy folder."""
+
+
+class Stopped(KleiberError):
+    """A signal ended the work, and all of it is on disk; the same command goes on. Exits 75 (try again)."""
 
 
 class MissingDependency(KleiberError):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,9 +14,11 @@ import torch
 
 from kleiber import counter
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
-from kleiber.errors import ConfigError, DataError
+from kleiber.errors import ConfigError, DataError, Stopped
 from kleiber.model.config import shape_for
 from kleiber.model.dnabert2 import DNABERT2
+from kleiber.model.weights import load_weights
+from kleiber.storage import read_manifest
 from kleiber.tokens.kmer import KmerTokenizer
 from kleiber.tokens.train import train_tokenizer
 from kleiber.train import loop
@@ -21,7 +26,7 @@ from kleiber.train.batches import Batches
 from kleiber.train.config import Run, TrainConfig
 from kleiber.train.evaluate import Evaluation, clustered_se, score
 from kleiber.train.intervals import STRETCH, WIDTH, lay_intervals, score_intervals
-from kleiber.train.schedule import cooldown_lr, trunk_lr
+from kleiber.train.schedule import branch_lr, trunk_lr
 
 HOLDOUT = ("20:3,900,001-4,000,000",)
 TRAIN = TrainConfig(length=32, batch=4, mask_rate=0.2, lr=3e-3, precision="fp32", eval_rows=40, eval_masks=2)
@@ -35,7 +40,9 @@ def setting(embedded):
     tokenizer = train_tokenizer("3mer", np.empty((0, 0), np.uint8))
     corpus = open_corpus(reference, panel, CorpusConfig("pangenome", ROW, ROW, HOLDOUT), 1)
     heldout = open_corpus(reference, None, CorpusConfig("reference", ROW, ROW, HOLDOUT, "heldout"), 1)
-    run = Run("tiny", shape_for("0.01M", tokenizer.vocab_size), TRAIN, (1280, 2560), 1, {"arm": "a", "size": "0.01M"})
+    run = Run(
+        "tiny", shape_for("0.01M", tokenizer.vocab_size), TRAIN, (1280, 2560), 1, labels={"arm": "a", "size": "0.01M"}
+    )
     return run, corpus, tokenizer, Evaluation.of(heldout, tokenizer, TRAIN, 1)
 
 
@@ -160,7 +167,7 @@ def test_the_schedule():
     assert (branch.start, branch.end) == (8, 10)
     assert trunk_lr(1.0, 4, 0) == 0.25
     assert trunk_lr(1.0, 4, 100) == 1.0
-    rates = [cooldown_lr(1.0, 1, branch, step) for step in (8, 9)]
+    rates = [branch_lr("wsd", 1.0, 1, branch, step) for step in (8, 9)]
     assert rates == pytest.approx([1 - (1 / 3) ** 0.5, 1 - (2 / 3) ** 0.5])
 
 
@@ -244,3 +251,93 @@ def test_interval_scores_by_brute_force(setting):
             right = [v for v in reach if tokenizer.tokens[v][place] == "ACGT"[code]]
             total -= np.log2(p[token, right].sum() / p[token, reach].sum())
     assert bits == pytest.approx(total / len(intervals.rows), abs=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_schedules_without_a_trunk(schedule, setting, tmp_path):
+    """Each budget trains from the first step: the second is the run that has it alone, bit for bit."""
+    run, corpus, tokenizer, evaluation = setting
+    run = replace(run, train=replace(TRAIN, schedule=schedule, warmup=0.2))
+    rates = [branch_lr(schedule, 1.0, 2, run.branches()[0], step) for step in range(10)]
+    assert rates[:2] == [0.5, 1.0]
+    assert all(a > b > 0 for a, b in pairwise(rates[1:]))
+    assert rates[-1] < 0.13
+    both = loop.train(run, corpus, tokenizer, evaluation, tmp_path / "both")
+    alone = loop.train(replace(run, tokens=(2560,)), corpus, tokenizer, evaluation, tmp_path / "alone")
+    assert both[1]["loss"] == alone[0]["loss"]
+    assert both[0]["loss"] != alone[0]["loss"]
+
+
+def test_the_cut_of_a_batch_is_rounding(setting, tmp_path):
+    run, corpus, tokenizer, evaluation = setting
+    losses = {}
+    for size in (0, 1, 3):
+        cut = replace(run, train=replace(TRAIN, micro_batch=size))
+        loop.train(cut, corpus, tokenizer, evaluation, tmp_path / str(size))
+        lines = (tmp_path / str(size) / "metrics.jsonl").read_bytes().splitlines()
+        losses[size] = [(json.loads(line)["loss"], json.loads(line)["grad_norm"]) for line in lines[:20]]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    np.testing.assert_allclose(losses[3], losses[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_stops(number, setting, tmp_path, monkeypatch):
+    run, corpus, tokenizer, evaluation = setting
+    loop.train(run, corpus, tokenizer, evaluation, tmp_path / "whole")
+    take = loop._Training._update
+
+    def interrupted(self, batch, lr):
+        if self.step == 13:
+            os.kill(os.getpid(), number)
+        return take(self, batch, lr)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="step 14"):
+        patch.setattr(loop._Training, "_update", interrupted)
+        loop.train(run, corpus, tokenizer, evaluation, tmp_path / "stopped")
+    lines = (tmp_path / "stopped" / "metrics.jsonl").read_bytes().splitlines()
+    assert json.loads(lines[-1])["step"] == 14
+    loop.train(run, corpus, tokenizer, evaluation, tmp_path / "stopped")
+    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_a_run_that_diverges_is_recorded(setting, tmp_path, monkeypatch):
+    """What is finished stays; the manifest says where it ended, and nothing is tried again."""
+    run, corpus, tokenizer, evaluation = setting
+    take = loop._Training._backward
+
+    def broken(self, batch, part):
+        loss = take(self, batch, part)
+        return loss * float("nan") if self.step == 12 else loss
+
+    monkeypatch.setattr(loop._Training, "_backward", broken)
+    rows = loop.train(run, corpus, tokenizer, evaluation, tmp_path)
+    assert len(rows) == 1
+    assert read_manifest(tmp_path)["diverged"] == 13
+    assert len(loop.train(run, corpus, tokenizer, evaluation, tmp_path)) == 1
+
+
+def test_training_goes_on_from_given_weights(setting, tmp_path):
+    run, corpus, tokenizer, evaluation = setting
+    loop.train(run, corpus, tokenizer, evaluation, tmp_path / "first")
+    config, weights = load_weights(tmp_path / "first")
+    assert config == run.model
+    tuned = loop.train(replace(run, init="x"), corpus, tokenizer, evaluation, tmp_path / "second", init=weights)
+    cold = json.loads((tmp_path / "first" / "rows.json").read_bytes())["rows"]
+    assert tuned[0]["train_loss"] < cold[0]["train_loss"]
+
+
+@pytest.mark.slow
+def test_a_tiny_model_learns_eight_windows_by_heart(setting, tmp_path):
+    run, corpus, tokenizer, evaluation = setting
+
+    class Eight:
+        fingerprint = "eight"
+
+        def rows(self, index, bases):
+            return corpus.rows(index % 8, bases)
+
+    train = replace(TRAIN, batch=8, mask_rate=0.15, lr=2e-3, lr_exponent=0.0, weight_decay=0.0)
+    run = replace(run, model=shape_for("0.2M", tokenizer.vocab_size), train=train, tokens=(32 * 8 * 8000,))
+    rows = loop.train(run, Eight(), tokenizer, evaluation, tmp_path)
+    assert rows[0]["train_loss"] < 0.05

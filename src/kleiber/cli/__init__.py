@@ -11,8 +11,8 @@ import sys
 
 from cyclopts import App
 
-from kleiber.cli import corpus, fit, panel, study, tokens
-from kleiber.errors import KleiberError
+from kleiber.cli import corpus, fit, model, panel, study, tokens
+from kleiber.errors import KleiberError, Stopped
 
 __all__ = ["app", "main"]
 
@@ -33,6 +33,9 @@ for _verb in (
     panel.app,
     corpus.app,
     tokens.app,
+    model.train,
+    model.evaluate,
+    model.app,
     fit.fit,
 ):
     app.command(_verb)
@@ -50,7 +53,7 @@ def main() -> None:
         if debug:
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, Stopped) else 2)
     except BrokenPipeError:  # `kleiber … | head` is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

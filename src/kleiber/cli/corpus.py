@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -83,10 +85,9 @@ def describe(choice: Choice = Choice(), *, n: int = 0, json: Annotated[bool, Fla
         Print JSON.
     """
     from json import dumps
-    from tempfile import TemporaryDirectory
 
-    with TemporaryDirectory() as scratch:
-        facts = _open(choice, Path(scratch)).describe()
+    with _open(choice) as corpus:
+        facts = corpus.describe()
     if n:
         facts["coverage"] = n * choice.window / facts["n_unique_bases"]
     if json:
@@ -118,10 +119,8 @@ def sample(choice: Choice = Choice(), *, n: int = 10, first: int = 0, json: Anno
         Print one JSON object a window, with the records that it holds.
     """
     from json import dumps
-    from tempfile import TemporaryDirectory
 
-    with TemporaryDirectory() as scratch:
-        corpus = _open(choice, Path(scratch))
+    with _open(choice) as corpus:
         for index in range(first, first + n):
             text, where = corpus[index].tobytes().decode(), corpus.explain(index)
             if json:
@@ -158,32 +157,25 @@ def export(
     workers
         Processes that write side by side; the files do not depend on it.
     """
-    from tempfile import TemporaryDirectory
-
     from kleiber.corpus.export import export as write
     from kleiber.study.progress import Narrator
 
-    with TemporaryDirectory() as scratch, Narrator().bar(f"exporting {n:,} windows") as told:
-        folder = write(_open(choice, Path(scratch)), n, out, format, files, workers, told)
+    with _open(choice) as corpus, Narrator().bar(f"exporting {n:,} windows") as told:
+        folder = write(corpus, n, out, format, files, workers, told)
     print(folder)
 
 
-def _open(choice: Choice, scratch: Path) -> Any:
-    """Open the corpus of a choice; a FASTA is read into `scratch`."""
+@contextmanager
+def _open(choice: Choice) -> Iterator[Any]:
+    """Open the corpus of a choice."""
+    from kleiber.cli.genome import open_genome
     from kleiber.corpus.regions import read_bed
     from kleiber.corpus.sampling import CorpusConfig, open_corpus
-    from kleiber.errors import ConfigError
     from kleiber.genome.assembly import Region
-    from kleiber.genome.panel import Panel
-    from kleiber.genome.reference import Reference
 
     def regions(bed: Path | None) -> tuple[str, ...]:
         return tuple(str(Region(row[0], int(row[1]), int(row[2]))) for row in read_bed(bed)) if bed else ()
 
-    if (choice.panel is None) == (choice.reference is None):
-        raise ConfigError("Name either a panel (--panel STORE) or a reference (--reference FASTA).")
-    panel = Panel.open(choice.panel) if choice.panel else None
-    reference = panel.reference if panel else Reference.build(str(choice.reference), scratch / "reference")
     config = CorpusConfig(
         choice.strategy,
         choice.window,
@@ -198,4 +190,5 @@ def _open(choice: Choice, scratch: Path) -> Any:
         mode=choice.mode,
         chromosome_uniform=choice.chromosome_uniform,
     )
-    return open_corpus(reference, panel, config, choice.seed)
+    with open_genome(choice.reference, choice.panel) as (reference, panel):
+        yield open_corpus(reference, panel, config, choice.seed)

@@ -15,7 +15,7 @@ from kleiber.study.config import Study
 
 __all__ = ["RunStatus", "status"]
 
-STATES = ("done", "running", "stopped", "failed", "missing")
+STATES = ("done", "diverged", "running", "stopped", "failed", "missing")
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ def status(study: Study, out: Path) -> list[RunStatus]:
         steps, loss, rate = _progress(folder / "metrics.jsonl")
         state = "missing"
         error = ""
-        if read_manifest(folder) is not None:
-            state = "done"
+        if (manifest := read_manifest(folder)) is not None:
+            state = "diverged" if manifest.get("diverged") else "done"
+            error = f"no finite loss at step {manifest['diverged']:,}" if manifest.get("diverged") else ""
         elif _is_held(folder):
             state = "running"
         elif (folder / "error.txt").exists():

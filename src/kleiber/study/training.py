@@ -67,7 +67,7 @@ def run_of(study: Study, out: Path, unit: Unit) -> Run:
         "eval_set": digest([heldout.fingerprint, tokenizer.fingerprint, study.train.eval_rows])[:12],
     }
     name = f"{arm.sampling}.{label}.{unit.size}.{config_hash[:6]}"
-    return Run(name, model, study.train, tokens, unit.seed, labels)
+    return Run(name, model, study.train, tokens, unit.seed, labels=labels)
 
 
 def run_folder(out: Path, run: Run) -> Path:

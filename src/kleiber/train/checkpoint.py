@@ -13,9 +13,11 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from kleiber.errors import DataError
 from kleiber.storage import write_atomic
+from kleiber.train.devices import whole
 
 __all__ = ["load_state", "restore", "save_state", "snapshot"]
 
@@ -26,10 +28,10 @@ def snapshot(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
     """Return copies of the weights and the optimizer's moments, by parameter name."""
     state: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        state[f"model.{name}"] = parameter.detach().clone()
+        state[f"model.{name}"] = whole(parameter.detach()).cpu().clone()
         for moment in MOMENTS:
             if parameter in optimizer.state:
-                state[f"{moment}.{name}"] = optimizer.state[parameter][moment].detach().clone()
+                state[f"{moment}.{name}"] = whole(optimizer.state[parameter][moment].detach()).cpu().clone()
     return state
 
 
@@ -37,12 +39,25 @@ def restore(state: dict[str, Tensor], model: torch.nn.Module, optimizer: torch.o
     """Put a snapshot back into the model and the optimizer, in place."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(state[f"model.{name}"])
-            moments = {moment: state[f"{moment}.{name}"].clone() for moment in MOMENTS if f"{moment}.{name}" in state}
+            parameter.copy_(_like(state[f"model.{name}"], parameter))
+            moments = {
+                moment: _like(state[f"{moment}.{name}"].clone(), parameter)
+                for moment in MOMENTS
+                if f"{moment}.{name}" in state
+            }
             if moments:
                 optimizer.state[parameter] = moments
             else:
                 optimizer.state.pop(parameter, None)
+
+
+def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """Return a tensor where its parameter lives, in the same pieces; a step count stays on the processor."""
+    if tensor.ndim == 0:
+        return tensor
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
+    return tensor.to(parameter.device)
 
 
 def save_state(path: Path, state: dict[str, Tensor], position: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 One run serves several budgets of data: a trunk at constant learning rate, from which each budget branches off and
 cools down (WSD: Hu et al. 2024, arXiv:2404.06395; Hägele et al. 2024, arXiv:2405.18392). Every budget is annealed, at
 a third of the cost of separate runs. Rejected: cosine runs per budget, and un-annealed intermediate losses, which are
-no observations of L(N, D).
+no observations of L(N, D). Linear and cosine schedules are there for recipes that have them: each budget then trains
+from the first step.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class TrainConfig:
         Tokens in a row, [CLS] and [SEP] included.
     batch
         Rows in an optimizer step.
+    micro_batch
+        Rows computed at once, on each device; 0 for the whole batch. Changes memory and speed, not the loss.
     mask_rate
         Share of a row's tokens that are predicted; the number per row is fixed.
     mask_only
@@ -34,10 +37,12 @@ class TrainConfig:
         10 % (BERT's mix).
     lr, lr_size, lr_exponent
         Peak learning rate `lr` at `lr_size` non-embedding parameters, times (N / lr_size)^lr_exponent elsewhere.
+    schedule
+        ``"wsd"`` (constant, then a cooldown), ``"linear"`` or ``"cosine"`` (falling to zero from the warm-up on).
     warmup
-        Share of the smallest budget's steps over which the rate rises linearly.
+        Share of the steps over which the rate rises linearly: of the smallest budget's with WSD, else of each budget's.
     cooldown
-        Share of each budget's steps over which the rate falls to zero as 1 - sqrt.
+        Share of each budget's steps over which the rate of WSD falls to zero as 1 - sqrt.
     weight_decay
         On matrices only.
     beta1, beta2, epsilon, clip
@@ -56,11 +61,13 @@ class TrainConfig:
 
     length: int = 128
     batch: int = 32
+    micro_batch: int = 0
     mask_rate: float = 0.15
     mask_only: bool = True
     lr: float = 3e-3
     lr_size: float = 2e5
     lr_exponent: float = -0.25
+    schedule: str = "wsd"
     warmup: float = 0.1
     cooldown: float = 0.2
     weight_decay: float = 0.01
@@ -81,6 +88,8 @@ class TrainConfig:
 
         check("length", 8 <= self.length <= 65_536, "8 to 65,536 tokens")
         check("batch", self.batch >= 1, "at least 1 row")
+        check("micro_batch", 0 <= self.micro_batch <= self.batch, "0, or a number of rows up to the batch's")
+        check("schedule", self.schedule in ("wsd", "linear", "cosine"), '"wsd", "linear" or "cosine"')
         check("mask_rate", 0 < self.mask_rate <= 0.5, "above 0 and at most 0.5")
         check("lr", 0 < self.lr < 1, "above 0 and below 1")
         check("lr_size", self.lr_size > 0, "above 0 parameters")
@@ -120,7 +129,10 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Branch:
-    """One budget of a run, in optimizer steps: leave the trunk after `start`, be annealed after `end`."""
+    """One budget of a run, in optimizer steps: leave the trunk after `start`, be annealed after `end`.
+
+    Without a trunk (linear, cosine) `start` is 0.
+    """
 
     tokens: int
     start: int
@@ -137,6 +149,8 @@ class Run:
         What the run is called in tables and folders.
     tokens
         Budgets D in token slots (rows x length), increasing.
+    init
+        SHA-256 of the weights it starts from; empty when they are drawn from the seed.
     labels
         Columns of the observations that training does not know itself: arm, corpus, size, …
     """
@@ -146,6 +160,7 @@ class Run:
     train: TrainConfig
     tokens: tuple[int, ...]
     seed: int
+    init: str = ""
     labels: dict[str, str | int | float] = field(default_factory=dict)
 
     def branches(self) -> list[Branch]:
@@ -160,8 +175,11 @@ class Run:
         branches = []
         for tokens in self.tokens:
             end = round(tokens / per_step)
-            branches.append(Branch(tokens, end - max(1, round(self.train.cooldown * end)), end))
-        if branches[0].start < 1 or any(a.start >= b.start for a, b in pairwise(branches)):
+            cooldown = max(1, round(self.train.cooldown * end)) if self.train.schedule == "wsd" else end
+            branches.append(Branch(tokens, end - cooldown, end))
+        has_trunk = self.train.schedule == "wsd"
+        is_close = any((a.start >= b.start if has_trunk else a.end >= b.end) for a, b in pairwise(branches))
+        if branches[0].end < 1 + has_trunk or (has_trunk and branches[0].start < 1) or is_close:
             raise ConfigError(
                 f"The budgets {list(self.tokens)} are too small or too close: a step reads {per_step:,} tokens "
                 f"({self.train.batch} rows of {self.train.length}).\n  Raise [ladder] tokens or lower [train] batch."

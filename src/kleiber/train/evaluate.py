@@ -145,16 +145,17 @@ def score(model: DNABERT2, evaluation: Evaluation, chunk: int = 64) -> Score:
     model.eval()
     nats = np.empty(evaluation.positions.shape)
     hits = 0
+    device = next(model.parameters()).device
     labels = evaluation.labels
     for m, positions in enumerate(evaluation.positions):
         for start in range(0, len(evaluation.ids), chunk):
             part = slice(start, start + chunk)
-            at = torch.from_numpy(positions[part])
-            ids = torch.from_numpy(evaluation.ids[part]).scatter(1, at, MASK)
+            at = torch.from_numpy(positions[part]).to(device)
+            ids = torch.from_numpy(evaluation.ids[part]).to(device).scatter(1, at, MASK)
             logits = model(ids, rows=at).float()
-            target = torch.from_numpy(labels[m, part])
+            target = torch.from_numpy(labels[m, part]).to(device)
             loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-            nats[m, part] = loss.view(target.shape).double().numpy()
+            nats[m, part] = loss.view(target.shape).double().cpu().numpy()
             hits += int((logits.argmax(-1) == target).sum())
     model.train()
     return score_of(nats, evaluation, hits)

@@ -82,20 +82,21 @@ def score_intervals(
 ) -> tuple[float, float]:
     """Return the bits per base of the intervals, and their standard error clustered by region."""
     model.eval()
-    table = torch.from_numpy(letters(tokenizer))
+    device = next(model.parameters()).device
+    table = torch.from_numpy(letters(tokenizer)).to(device)
     flat = table.flatten(1)
     sums, sizes = np.zeros(len(evaluation.ids)), np.bincount(intervals.rows, minlength=len(evaluation.ids))
     for first in range(0, len(evaluation.ids), chunk):
-        ids = torch.from_numpy(evaluation.ids[first : first + chunk])
+        ids = torch.from_numpy(evaluation.ids[first : first + chunk]).to(device)
         part = slice(*np.searchsorted(intervals.rows, [first, first + len(ids)]))
         rows, tokens = intervals.rows[part] - first, intervals.tokens[part]
         at, index = _masked(rows, tokens, len(ids))
-        positions = torch.from_numpy(at)
+        positions = torch.from_numpy(at).to(device)
         probabilities = model(ids.scatter(1, positions, MASK), rows=positions).float().softmax(-1)
         by_letter = (probabilities @ flat).unflatten(-1, table.shape[1:])[
             torch.from_numpy(rows), torch.from_numpy(index)
         ]
-        nats = base_nats(by_letter.double().numpy(), intervals.places[part], intervals.codes[part])
+        nats = base_nats(by_letter.double().cpu().numpy(), intervals.places[part], intervals.codes[part])
         sums[first : first + len(ids)] = np.bincount(rows, nats, minlength=len(ids))
     model.train()
     se = clustered_se(sums, sizes, evaluation.clusters)

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +25,17 @@ import torch.nn.functional as F
 
 from kleiber import __version__
 from kleiber.corpus.sampling import Corpus
+from kleiber.errors import Stopped
 from kleiber.model.dnabert2 import DNABERT2
 from kleiber.storage import read_manifest, write_atomic, write_manifest
 from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.train.batches import Batch, Batches
 from kleiber.train.checkpoint import load_state, restore, save_state, snapshot
 from kleiber.train.config import Branch, Run
+from kleiber.train.devices import Devices, whole
 from kleiber.train.evaluate import Evaluation, score
 from kleiber.train.intervals import lay_intervals, score_intervals
-from kleiber.train.schedule import cooldown_lr, trunk_lr
+from kleiber.train.schedule import branch_lr, trunk_lr, warmup_steps
 
 __all__ = ["train"]
 
@@ -45,6 +50,8 @@ def train(
     folder: Path,
     threads: int = 1,
     progress: Callable[[float], None] | None = None,
+    init: dict[str, torch.Tensor] | None = None,
+    shard: bool = False,
 ) -> list[dict[str, Any]]:
     """Train one run to the end, or go on where it was stopped; return one observation a budget.
 
@@ -56,14 +63,44 @@ def train(
         Threads to compute with; the bytes of the result depend on it.
     progress
         Called now and then with the share of steps done.
+    init
+        Weights to start from, by name; `run.init` has to be their hash.
+    shard
+        Under ``torchrun``, cut the parameters into pieces (FSDP2) instead of giving each process all (DDP).
+
+    Raises
+    ------
+    Stopped
+        When SIGTERM or SIGUSR1 came; everything is saved.
     """
     if read_manifest(folder) is None:
         torch.set_num_threads(threads)
+        devices = Devices(shard)
         folder.mkdir(parents=True, exist_ok=True)
-        _Training(run, corpus, tokenizer, evaluation, folder, progress or (lambda share: None)).run_to_end()
-        config = {**asdict(run), "corpus": corpus.fingerprint, "tokenizer": tokenizer.fingerprint}
-        write_manifest(folder, {**run.labels, "run": run.name, "config": config, "kleiber": __version__})
+        with _stop_asked() as stop:
+            training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init)
+            training.run_to_end()
+        if devices.is_first:
+            config = {**asdict(run), "corpus": corpus.fingerprint, "tokenizer": tokenizer.fingerprint}
+            facts = {"run": run.name, "diverged": training.diverged, "config": config, "kleiber": __version__}
+            write_manifest(folder, {**run.labels, **facts})
+        devices.wait()
     return json.loads((folder / "rows.json").read_bytes())["rows"]
+
+
+@contextmanager
+def _stop_asked() -> Iterator[threading.Event]:
+    """Yield what SIGTERM and SIGUSR1 set, instead of ending the process; signals only reach a main thread."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Training:
@@ -81,17 +118,26 @@ class _Training:
         tokenizer: Tokenizer,
         evaluation: Evaluation,
         folder: Path,
-        progress: Callable[[float], None],
+        progress: Callable[[float], None] | None,
+        devices: Devices,
+        stop: threading.Event,
+        init: dict[str, torch.Tensor] | None,
     ):
-        self.run, self.folder, self.evaluation, self.progress = run, folder, evaluation, progress
+        self.run, self.folder, self.evaluation = run, folder, evaluation
+        self.progress, self.devices, self.stop = progress or (lambda share: None), devices, stop
+        self.diverged = 0  # the step at which the loss was no number any more
         self.batches = Batches(corpus, tokenizer, run.train, run.seed)
         self.branches = run.branches()
         self.intervals = lay_intervals(evaluation, tokenizer, 0)  # the same bases whatever the seed of a run
         self.model = DNABERT2(run.model)
         self.model.initialise(run.seed)
+        if init is not None:
+            self.model.load_state_dict(init)
+        self.model.to(devices.device)
+        self.forward = devices.wrap(self.model)
+        self.mine = devices.rows(run.train.batch)
         self.optimizer = _optimizer(self.model, run)
         self.peak = run.train.peak_lr(run.model)
-        self.warmup = max(1, round(run.train.warmup * self.branches[0].end))
         self.step, self.n_bases = 0, 0
         self.rows: list[dict[str, Any]] = []
         self.saved_at = time.monotonic()
@@ -101,17 +147,21 @@ class _Training:
     def run_to_end(self) -> None:
         """Go back to the last state on disk and train from there."""
         in_cooldown = self._resume()
-        with open(self.folder / "metrics.jsonl", "ab") as self.metrics:
+        with open(self.folder / "metrics.jsonl" if self.devices.is_first else os.devnull, "ab") as self.metrics:
             for branch in self.branches[len(self.rows) :]:
                 if not in_cooldown:
                     self._advance(None, branch.start)
                     self._save("trunk")
                 in_cooldown = False
                 self._advance(branch, branch.end)
+                if self.diverged:
+                    break
                 self._finish(branch)
                 self._load("trunk")
-        for name in ("trunk", "cooldown"):
-            (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
+        self.devices.wait()
+        if self.devices.is_first:
+            for name in ("trunk", "cooldown"):
+                (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
 
     def _resume(self) -> bool:
         """Restore what is on disk; say whether a cooldown is under way."""
@@ -128,42 +178,87 @@ class _Training:
         if found and in_cooldown:
             length = found[1]["metrics"]
             self._load("cooldown")
-        metrics.touch()
-        os.truncate(metrics, length)
+        self.devices.wait()  # all have read before one writes
+        if self.devices.is_first:
+            metrics.touch()
+            os.truncate(metrics, length)
         return in_cooldown
 
     def _advance(self, branch: Branch | None, until: int) -> None:
         """Take optimizer steps up to `until`, on the trunk or in a cooldown."""
         phase = f"cooldown-{branch.tokens}" if branch else "trunk"
         finished = sum(b.end - b.start for b in self.branches[: len(self.rows)])
-        while self.step < until:
+        train, first = self.run.train, self.branches[0]
+        while self.step < until and not self.diverged:
             if branch:
-                lr = cooldown_lr(self.peak, self.warmup, branch, self.step)
+                warmup = warmup_steps(train.schedule, train.warmup, first, branch)
+                lr = branch_lr(train.schedule, self.peak, warmup, branch, self.step)
             else:
-                lr = trunk_lr(self.peak, self.warmup, self.step)
+                lr = trunk_lr(self.peak, warmup_steps("wsd", train.warmup, first, first), self.step)
             batch = self.batches[self.step]
-            loss, norm = self._update(batch, lr)
+            loss, norm, is_due, stop = self._update(batch, lr)
             self.step += 1
             self.n_bases += batch.n_bases
             self._log(phase, loss, lr, norm)
+            if not isfinite(loss + norm):
+                self.diverged = self.step
             if self.step % 8 == 0:
                 self.progress((finished + self.step) / self.run.n_steps)
-            if time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+            if is_due or stop:
                 self._save("cooldown" if branch else "trunk")
+            if stop:
+                raise Stopped(f"{self.run.name} stopped at step {self.step:,}, and is saved; the same command goes on.")
 
-    def _update(self, batch: Batch, lr: float) -> tuple[float, float]:
-        """Take one optimizer step; return the batch's loss (nats a predicted token) and the gradient's norm."""
+    def _update(self, batch: Batch, lr: float) -> tuple[float, float, bool, bool]:
+        """Take one optimizer step.
+
+        Returns
+        -------
+        The batch's loss (nats a predicted token), the gradient's norm, and what the processes agreed on: whether a
+        checkpoint is due, and whether to stop.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        use_bf16 = self.run.train.precision == "bf16"
-        with torch.autocast("cpu", torch.bfloat16) if use_bf16 else nullcontext():
-            logits = self.model(torch.from_numpy(batch.inputs), rows=torch.from_numpy(batch.positions))
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), torch.from_numpy(batch.labels).flatten())
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        rows = range(self.run.train.batch)[self.mine]
+        size = self.run.train.micro_batch or len(rows)
+        total = torch.zeros(())
+        for at in range(0, len(rows), size):
+            part = slice(rows[at], rows[min(at + size, len(rows)) - 1] + 1)
+            with self._without_sync() if at + size < len(rows) else nullcontext():
+                total += self._backward(batch, part)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.train.clip)
         self.optimizer.step()
-        return loss.item(), norm.item()
+        is_due = self.devices.is_first and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
+        flags = [float(total) / self.devices.world, float(is_due), float(self.stop.is_set())]
+        loss, due, stop = self.devices.agree(torch.tensor(flags, dtype=torch.float64)).tolist()
+        return loss, whole(norm).item(), due > 0, stop > 0
+
+    def _backward(self, batch: Batch, part: slice) -> torch.Tensor:
+        """Add the gradient of some rows of a batch; return their part of its loss, times the processes.
+
+        Divided by the masked tokens of the whole batch, so that the sum over parts is the batch's mean however it is
+        cut; times the processes, because DDP and FSDP average over them.
+        """
+        device, train = self.devices.device, self.run.train
+        ids, positions, labels = (
+            torch.from_numpy(array[part]).to(device) for array in (batch.inputs, batch.positions, batch.labels)
+        )
+        with torch.autocast(device.type, torch.bfloat16) if train.precision == "bf16" else nullcontext():
+            logits = self.forward(ids, rows=positions)
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+        loss = loss * (self.devices.world / (train.batch * train.n_masked))
+        loss.backward()
+        return loss.detach().cpu()
+
+    @contextmanager
+    def _without_sync(self) -> Iterator[None]:
+        """Add up gradients without reducing them over the processes."""
+        if isinstance(self.forward, torch.nn.parallel.DistributedDataParallel):
+            with self.forward.no_sync():
+                yield
+        else:
+            yield
 
     def _log(self, phase: str, loss: float, lr: float, norm: float) -> None:
         line = {
@@ -176,7 +271,8 @@ class _Training:
             "n_bases": self.n_bases,
             "flops": self.step * self.flops_per_step,
         }
-        self.metrics.write(json.dumps(line).encode() + b"\n")
+        if self.devices.is_first:
+            self.metrics.write(json.dumps(line).encode() + b"\n")
 
     def _finish(self, branch: Branch) -> None:
         """Score an annealed model and record its observation."""
@@ -201,9 +297,9 @@ class _Training:
             "batch": train.batch,
             "steps": branch.end,
             "peak_lr": self.peak,
-            "schedule": "wsd",
+            "schedule": train.schedule,
             "horizon": branch.end,
-            "cooldown_fraction": train.cooldown,
+            "cooldown_fraction": train.cooldown if train.schedule == "wsd" else 1.0,
             "seed": self.run.seed,
             "annealed": True,
             "loss": result.loss,
@@ -213,15 +309,17 @@ class _Training:
             "accuracy": result.accuracy,
             "bits_per_base_intervals": by_interval[0],
             "bits_per_base_intervals_se": by_interval[1],
-            "train_loss": self._train_loss(branch),
+            "train_loss": self._train_loss(branch) if self.devices.is_first else None,
             "flops": flops,
             "flops_6nd": 6 * model.n_params * tokens,
             "threads": torch.get_num_threads(),
             "status": "done",
         }
-        weights = {name: tensor.detach().clone() for name, tensor in self.model.named_parameters()}
-        save_state(self.folder / "checkpoints" / f"step-{branch.end}" / "model.safetensors", weights, asdict(model))
+        weights = {name: whole(tensor.detach()).cpu().clone() for name, tensor in self.model.named_parameters()}
         self.rows.append(row)
+        if not self.devices.is_first:
+            return
+        save_state(self.folder / "checkpoints" / f"step-{branch.end}" / "model.safetensors", weights, asdict(model))
         self.metrics.flush()
         state = {"metrics": self.metrics.tell(), "rows": self.rows}
         write_atomic(self.folder / "rows.json", json.dumps(state, indent=1) + "\n")
@@ -235,6 +333,14 @@ class _Training:
         return sum(half) / len(half)
 
     def _save(self, name: str) -> None:
+        """Write a checkpoint; every process takes part, because parameters may be in pieces."""
+        state = snapshot(self.model, self.optimizer)
+        self.saved_at = time.monotonic()
+        if self.devices.is_first:
+            self._write(name, state)
+        self.devices.wait()
+
+    def _write(self, name: str, state: dict[str, torch.Tensor]) -> None:
         self.metrics.flush()
         os.fsync(self.metrics.fileno())
         position = {
@@ -243,8 +349,7 @@ class _Training:
             "done": len(self.rows),
             "metrics": self.metrics.tell(),
         }
-        save_state(self.folder / f"{name}.safetensors", snapshot(self.model, self.optimizer), position)
-        self.saved_at = time.monotonic()
+        save_state(self.folder / f"{name}.safetensors", state, position)
 
     def _load(self, name: str) -> dict[str, Any] | None:
         """Restore one checkpoint and return its position, or None when there is none."""

@@ -1,0 +1,257 @@
+"""Verbs of models: train, evaluate, model info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from kleiber.train.config import TrainConfig
+
+__all__ = ["app", "evaluate", "info", "train"]
+
+app = App(name="model", help="Look at models, and move them to and from Hugging Face.")
+Flag = Parameter(negative="")
+Several = Parameter(consume_multiple=True, negative="")
+DEFAULTS = TrainConfig()
+
+
+def train(
+    *,
+    tokenizer: Path,
+    out: Path,
+    reference: Path | None = None,
+    panel: Path | None = None,
+    strategy: Literal["reference", "pangenome", "variant"] = "reference",
+    holdout: Annotated[tuple[str, ...], Several],
+    size: str = "0.4M",
+    tokens: Annotated[tuple[float, ...], Several] = (1e6,),
+    seed: int = 17,
+    init_from: Path | None = None,
+    threads: int = 0,
+    shard: Annotated[bool, Flag] = False,
+    settings: Annotated[TrainConfig, Parameter(name="*")] = DEFAULTS,
+) -> None:
+    """Train one DNABERT-2, or go on with it; under torchrun, on several devices.
+
+    Example: ``kleiber train --reference genome.fa.gz --tokenizer tokenizer.json --holdout chr8 --size 0.4M --out run``
+
+    Parameters
+    ----------
+    tokenizer
+        A tokenizer.json.
+    out
+        The run's folder.
+    reference
+        A FASTA file.
+    panel
+        A haplotype store made by `kleiber panel build`; it holds its reference.
+    strategy
+        Which windows are read.
+    holdout
+        Contigs or blocks that are never trained on, and that the model is scored on.
+    size
+        0.4M and the like (non-embedding parameters), or 15M, 28M, 60M, 117M, 230M (the original study's).
+    tokens
+        Budgets of data, each annealed.
+    seed
+        Decides everything.
+    init_from
+        A checkpoint to start from: ours, or a published DNABERT-2.
+    threads
+        Threads of the processor; 0 for all.
+    shard
+        Under torchrun: FSDP2 instead of DDP.
+    """
+    import os
+    from json import dumps
+
+    import numpy as np
+
+    from kleiber.cli.genome import open_genome
+    from kleiber.corpus.sampling import CorpusConfig, open_corpus
+    from kleiber.errors import ConfigError
+    from kleiber.model.config import shape_for
+    from kleiber.model.weights import load_weights
+    from kleiber.storage import digest, locked, write_atomic
+    from kleiber.study.progress import Narrator
+    from kleiber.tokens.tokenizer import load
+    from kleiber.train.config import Run
+    from kleiber.train.evaluate import Evaluation
+    from kleiber.train.loop import train as train_run
+
+    is_first = os.environ.get("RANK", "0") == "0"
+    loaded = load(tokenizer)
+    shape = shape_for(size, loaded.vocab_size, settings.dropout)
+    weights, start = None, ""
+    if init_from is not None:
+        found, weights = load_weights(init_from)
+        if (found.vocab_size, found.hidden, found.layers) != (shape.vocab_size, shape.hidden, shape.layers):
+            raise ConfigError(
+                f"{init_from} is {found}, and the run asks for {shape}.\n  Name its size and its tokenizer."
+            )
+        start = digest([[name, float(np.float64(tensor.double().sum()))] for name, tensor in sorted(weights.items())])
+    with locked(out) if is_first else _no_lock(), open_genome(reference, panel) as (genome, store):
+        rows = settings.row_tokens * loaded.max_token_length
+        chosen = CorpusConfig(strategy, rows, rows, holdout)
+        corpus = open_corpus(genome, store if strategy != "reference" else None, chosen, seed)
+        held = open_corpus(genome, None, CorpusConfig("reference", rows, rows, holdout, "heldout"), seed)
+        evaluation = Evaluation.of(held, loaded, settings, seed)
+        labels: dict[str, str | int | float] = {"corpus": strategy, "tokenizer": tokenizer.stem, "size": size}
+        run = Run(out.name, shape, settings, tuple(sorted(round(d) for d in tokens)), seed, start, labels)
+        _refuse_another(
+            out, digest([run.train.__dict__, run.model.__dict__, run.tokens, seed, start, corpus.fingerprint])
+        )
+        if is_first:
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomic(out / "tokenizer.json", dumps(loaded.model, indent=1) + "\n")
+        with Narrator().bar(f"training {shape.n_params:,} parameters") as told:
+            observations = train_run(
+                run, corpus, loaded, evaluation, out, threads or len(os.sched_getaffinity(0)), told, weights, shard
+            )
+    for row in observations if is_first else ():
+        print(
+            f"{row['n_tokens']:>13,} tokens  {row['bits_per_base']:.4f} ± {row['bits_per_base_se']:.4f} bits/base  "
+            f"{row['loss']:.4f} nats/token  accuracy {row['accuracy']:.3f}"
+        )
+
+
+def _no_lock() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def _refuse_another(out: Path, asked: str) -> None:
+    """Raise when a folder holds another run than the one asked for; note which one it holds."""
+    from kleiber.errors import StateError
+    from kleiber.storage import write_atomic
+
+    note = out / "run.sha256"
+    if note.exists() and note.read_text().strip() != asked:
+        raise StateError(f"{out} holds another run ({note.read_text()[:12]}, not {asked[:12]}).\n  Name another --out.")
+    write_atomic(note, asked + "\n")
+
+
+def evaluate(
+    checkpoint: Path,
+    *,
+    reference: Path | None = None,
+    panel: Path | None = None,
+    regions: Annotated[tuple[str, ...], Several] = (),
+    tokenizer: Path | None = None,
+    length: int = 128,
+    rows: int = 2000,
+    masks: int = 3,
+    seed: int = 17,
+    json: Annotated[bool, Flag] = False,
+) -> None:
+    """Score a checkpoint, ours or a published DNABERT-2, on a genome: every scored token is [MASK].
+
+    Example: ``kleiber evaluate run --reference genome.fa.gz --regions chr8``
+
+    Parameters
+    ----------
+    checkpoint
+        A run's folder, a checkpoint, or a folder with config.json and weights.
+    reference
+        A FASTA file.
+    panel
+        A haplotype store instead; its reference is scored.
+    regions
+        Contigs or blocks to score; all when none is named.
+    tokenizer
+        The tokenizer.json, when there is none beside the checkpoint.
+    length
+        Tokens in a row.
+    rows
+        Rows at most, spread evenly.
+    masks
+        Disjoint mask sets.
+    seed
+        Decides the masks.
+    json
+        Print JSON.
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from kleiber.cli.genome import open_genome
+    from kleiber.corpus.sampling import CorpusConfig, open_corpus
+    from kleiber.errors import DataError
+    from kleiber.model.weights import load_model
+    from kleiber.tokens.tokenizer import load
+    from kleiber.train.evaluate import Evaluation, score
+    from kleiber.train.intervals import lay_intervals, score_intervals
+
+    model = load_model(checkpoint)
+    beside = tokenizer or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "tokenizer.json"
+    if not beside.is_file():
+        raise DataError(f"There is no {beside}.\n  Name the tokenizer of the model: --tokenizer tokenizer.json.")
+    cut = load(beside)
+    if cut.vocab_size != model.config.vocab_size:
+        raise DataError(
+            f"{beside} has {cut.vocab_size:,} tokens, and {checkpoint} was trained on {model.config.vocab_size:,}."
+        )
+    settings = TrainConfig(length=length, eval_rows=rows, eval_masks=masks)
+    with open_genome(reference, panel) as (genome, _):
+        bases = settings.row_tokens * cut.max_token_length
+        split = "heldout" if regions else "train"
+        corpus = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions, split), seed)
+        evaluation = Evaluation.of(corpus, cut, settings, seed)
+        found = asdict(score(model, evaluation))
+        bits, se = score_intervals(model, evaluation, lay_intervals(evaluation, cut, 0), cut)
+    found |= {"bits_per_base_intervals": bits, "bits_per_base_intervals_se": se}
+    if json:
+        print(dumps(found))
+        return
+    print(f"bits/base        {found['bits_per_base']:.4f} ± {found['bits_per_base_se']:.4f}   (tokens under [MASK])")
+    print(f"bits/base        {bits:.4f} ± {se:.4f}   (the same bases for every tokenizer)")
+    print(f"nats/token       {found['loss']:.4f} ± {found['loss_se']:.4f}")
+    print(f"accuracy         {found['accuracy']:.4f}")
+    print(f"scored           {found['n_tokens']:,} tokens, {found['n_bases']:,} bases")
+
+
+@app.command
+def info(model: str, *, vocab_size: int = 4096, length: int = 128, json: Annotated[bool, Flag] = False) -> None:
+    """Show a model's shape, its parameters and operations: of a checkpoint, or of a size.
+
+    Example: ``kleiber model info 15M --vocab-size 4096``
+
+    Parameters
+    ----------
+    model
+        A checkpoint as for `kleiber evaluate`, or a size: 0.4M, 15M.
+    vocab_size
+        Tokens, when a size is named.
+    length
+        Tokens in a row, for counting operations.
+    json
+        Print JSON.
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from kleiber.model.config import shape_for
+
+    if Path(model).exists():
+        from kleiber.model.weights import load_weights
+
+        shape, _ = load_weights(Path(model))
+    else:
+        shape = shape_for(model, vocab_size)
+    scored = max(1, round(0.15 * (length - 2)))
+    facts: dict[str, Any] = {
+        **asdict(shape),
+        "n_params": shape.n_params,
+        "n_params_non_embedding": shape.n_params_non_embedding,
+        "flops_per_token": {name: n / length for name, n in shape.flops(1, length, scored).items()},
+    }
+    if json:
+        print(dumps(facts))
+        return
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {number:,.0f}" for name, number in value.items())
+        print(f"{key:<24} {f'{value:,}' if isinstance(value, int) else value}")

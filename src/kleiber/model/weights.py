@@ -1,0 +1,114 @@
+"""Read the weights of a DNABERT-2: a checkpoint of ours, an exported folder, or the published one. No pickled code.
+
+The names are the published checkpoint's, so there is nothing to map; what does not fit is refused by name instead of
+being skipped, because a model with one layer left at random still answers. Rejected: `from_pretrained`, which warns.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from kleiber.errors import DataError
+from kleiber.model.config import ModelConfig
+from kleiber.model.dnabert2 import DNABERT2
+
+__all__ = ["load_model", "load_weights"]
+
+TIED = "cls.predictions.decoder.weight"
+EMBEDDING = "bert.embeddings.word_embeddings.weight"
+
+
+def load_model(path: Path) -> DNABERT2:
+    """Return the network of a checkpoint, in evaluation mode; errors as `load_weights`."""
+    config, weights = load_weights(path)
+    model = DNABERT2(config)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def load_weights(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Read a checkpoint.
+
+    Parameters
+    ----------
+    path
+        A ``model.safetensors`` of ours, its folder, or a folder with DNABERT-2's ``config.json`` and
+        ``model.safetensors`` or ``pytorch_model.bin``.
+
+    Returns
+    -------
+    The shape, and float32 weights by name, for `load_state_dict` with ``strict=True``.
+
+    Raises
+    ------
+    DataError
+        When a file is missing or damaged, holds code, or its parameters are not those of the shape.
+    """
+    file = _file(path)
+    state, metadata = _read(file)
+    if "position" in metadata:
+        config = ModelConfig(**json.loads(metadata["position"]))
+    else:
+        described = file.parent / "config.json"
+        if not described.is_file():
+            raise DataError(f"{file} does not say its shape, and there is no {described} beside it.")
+        config = ModelConfig.from_hub(_json(described), str(described))
+    state = {name: tensor.float() for name, tensor in state.items() if not name.startswith("bert.pooler.")}
+    if TIED in state and EMBEDDING in state and not torch.equal(state[TIED], state[EMBEDDING]):
+        raise DataError(f"{file}: the decoder's matrix is not the embedding's; a DNABERT-2 has them tied.")
+    state.pop(TIED, None)
+    _check(state, config, file)
+    return config, {**state, TIED: state[EMBEDDING]}
+
+
+def _file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return path / name
+    steps = sorted(path.glob("checkpoints/step-*/model.safetensors"), key=lambda p: int(p.parent.name.split("-")[1]))
+    if steps:
+        return steps[-1]  # a run's folder: the largest budget
+    raise DataError(f"{path} holds no model.safetensors, no pytorch_model.bin and no checkpoints of a run.")
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        if file.suffix == ".safetensors":
+            with safetensors.safe_open(file, "pt") as handle:
+                return {k: handle.get_tensor(k) for k in handle.keys()}, handle.metadata() or {}  # noqa: SIM118
+        return torch.load(file, map_location="cpu", weights_only=True), {}
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{file} holds more than weights, and is not read: {str(error).splitlines()[0]}") from None
+    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise DataError(f"{file} is no file of weights, or is damaged: {error}") from None
+
+
+def _json(path: Path) -> dict:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} is no JSON object: {error}.") from None
+
+
+def _check(state: dict[str, Tensor], config: ModelConfig, file: Path) -> None:
+    """Refuse parameters that are missing, unknown, or of another shape."""
+    with torch.device("meta"):
+        wanted = {name: tuple(p.shape) for name, p in DNABERT2(config).named_parameters()}
+    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    if missing or unknown:
+        raise DataError(
+            f"{file} does not hold the parameters of its shape.\n  Missing ({len(missing)}): "
+            f"{', '.join(missing[:3]) or 'none'}; unknown ({len(unknown)}): {', '.join(unknown[:3]) or 'none'}."
+        )
+    for name, shape in wanted.items():
+        if tuple(state[name].shape) != shape:
+            raise DataError(f"{file}: {name} is {tuple(state[name].shape)}, and the configuration says {shape}.")

@@ -1,0 +1,61 @@
+"""Several processes compute what one does: DDP and FSDP2 on gloo, under torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = str(Path(__file__).with_name("distributed.py"))
+
+
+def torchrun(n: int, *arguments: object) -> int:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--master-port", "0"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", SCRIPT, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False).returncode
+
+
+def metrics(folder: Path) -> list[tuple[float, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
+    return [(line["loss"], line["grad_norm"]) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def store(embedded):
+    return embedded[1].path
+
+
+@pytest.fixture(scope="module")
+def alone(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    assert torchrun(1, store, folder) == 0
+    return folder
+
+
+@pytest.mark.parametrize("options", [(), ("--shard",), ("--micro", "1")], ids=["ddp", "fsdp2", "ddp-micro"])
+def test_two_processes_are_one(options, store, alone, tmp_path):
+    assert torchrun(2, store, tmp_path / "two", *options) == 0
+    found, expected = metrics(tmp_path / "two"), metrics(alone)
+    assert len(found) == len(expected) == 40
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(np.array(found)[:20, 0], np.array(expected)[:20, 0], atol=1e-4)
+    rows = [json.loads((folder / "rows.json").read_bytes())["rows"][0] for folder in (tmp_path / "two", alone)]
+    assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], abs=1e-3)
+    assert (tmp_path / "two" / "manifest.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--bf16",), ("--shard",)], ids=["ddp", "ddp-bf16", "fsdp2"])
+def test_killed_and_resumed_to_the_same_bits(options, store, tmp_path):
+    assert torchrun(2, store, tmp_path / "whole", *options) == 0
+    assert torchrun(2, store, tmp_path / "killed", "--die-at", 17, *options) != 0
+    assert len(metrics(tmp_path / "killed")) < 20
+    assert torchrun(2, store, tmp_path / "killed", *options) == 0
+    for name in ("metrics.jsonl", "rows.json", "checkpoints/step-40/model.safetensors"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
