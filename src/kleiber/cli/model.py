@@ -1,4 +1,4 @@
-"""Verbs of models: train, evaluate, model info."""
+"""Verbs of models: train, evaluate, model info, import, export."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from kleiber.train.config import TrainConfig
 
-__all__ = ["app", "evaluate", "info", "train"]
+__all__ = ["app", "evaluate", "export", "import_", "info", "train"]
 
 app = App(name="model", help="Look at models, and move them to and from Hugging Face.")
 Flag = Parameter(negative="")
@@ -255,3 +255,50 @@ def info(model: str, *, vocab_size: int = 4096, length: int = 128, json: Annotat
         if isinstance(value, dict):
             value = ", ".join(f"{name} {number:,.0f}" for name, number in value.items())
         print(f"{key:<24} {f'{value:,}' if isinstance(value, int) else value}")
+
+
+@app.command(name="import")
+def import_(source: Path, *, out: Path) -> None:
+    """Read a published DNABERT-2 (config.json and weights) into a checkpoint of ours.
+
+    Example: ``kleiber model import DNABERT-2-117M --out dnabert2``
+
+    Parameters
+    ----------
+    source
+        The published folder; weights are model.safetensors or pytorch_model.bin, which is read without its code.
+    out
+        The checkpoint's folder.
+    """
+    shape = _hub().import_model(source, out)
+    print(f"{out}: {shape.n_params:,} parameters, {shape.layers} layers of {shape.hidden}")
+
+
+@app.command
+def export(checkpoint: Path, *, out: Path, tokenizer: Path | None = None) -> None:
+    """Write a checkpoint as a folder that Hugging Face transformers loads, also where kleiber is not installed.
+
+    Example: ``kleiber model export run --out my-dnabert2``
+
+    Parameters
+    ----------
+    checkpoint
+        A run's folder, or a checkpoint.
+    out
+        The folder to write.
+    tokenizer
+        The tokenizer.json, when there is none beside the checkpoint.
+    """
+    beside = tokenizer or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "tokenizer.json"
+    _hub().export_model(checkpoint, out, beside)
+    print(out)
+
+
+def _hub() -> Any:
+    from kleiber.errors import MissingDependency
+
+    try:
+        from kleiber.model import hub
+    except ImportError as error:
+        raise MissingDependency(error.name or "transformers", "hub") from error
+    return hub

@@ -1,0 +1,178 @@
+"""DNABERT-2 as `transformers` models: masked language modelling, features, sequence classification.
+
+Thin: the network is `kleiber.model.dnabert2`, and an exported folder holds that file and this one joined, so that it
+loads with ``trust_remote_code`` where kleiber is not installed. Nothing here is a buffer or depends on kleiber beyond
+the network, for that reason. Rejected: a second modelling file for export, which would drift from this one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, SequenceClassifierOutput
+
+from kleiber.model.config import ModelConfig
+from kleiber.model.dnabert2 import Bert, Embeddings, Encoder, Head
+
+__all__ = ["DNABERT2Config", "DNABERT2ForMaskedLM", "DNABERT2ForSequenceClassification", "DNABERT2Model"]
+
+
+class DNABERT2Config(PretrainedConfig):
+    """The published ``config.json``'s keys; what this network does not vary is kept as it is."""
+
+    model_type = "kleiber-dnabert2"
+
+    def __init__(
+        self,
+        vocab_size: int = 4096,
+        hidden_size: int = 768,
+        num_hidden_layers: int = 12,
+        num_attention_heads: int = 12,
+        intermediate_size: int = 3072,
+        hidden_dropout_prob: float = 0.1,
+        initializer_range: float = 0.02,
+        is_decoder: bool = False,
+        pad_token_id: int = 3,
+        tie_word_embeddings: bool = True,
+        **others: Any,
+    ):
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.hidden_dropout_prob = hidden_dropout_prob
+        self.initializer_range = initializer_range
+        self.is_decoder = is_decoder
+        super().__init__(pad_token_id=pad_token_id, tie_word_embeddings=tie_word_embeddings, **others)  # type: ignore[call-arg]
+        self.is_decoder = is_decoder
+
+    @property
+    def shape(self) -> ModelConfig:
+        """The network's shape."""
+        return ModelConfig(
+            vocab_size=self.vocab_size,
+            hidden=self.hidden_size,
+            layers=self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            intermediate=self.intermediate_size,
+            dropout=self.hidden_dropout_prob,
+        )
+
+
+class DNABERT2PreTrainedModel(PreTrainedModel):
+    config_class = DNABERT2Config
+    base_model_prefix = "bert"
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.data.normal_(0.0, self.config.initializer_range)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.data.zero_()
+        elif isinstance(module, nn.LayerNorm):
+            module.weight.data.fill_(1.0)
+            module.bias.data.zero_()
+
+
+class DNABERT2Model(DNABERT2PreTrainedModel):
+    """The encoder: a vector for each token; there is no pooler."""
+
+    def __init__(self, config: DNABERT2Config):
+        super().__init__(config)
+        self.embeddings = Embeddings(config.shape)
+        self.encoder = Encoder(config.shape)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: Any) -> None:
+        self.embeddings.word_embeddings = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **unused: Any,
+    ) -> BaseModelOutput:
+        """Return ``last_hidden_state``, (B, S, H); `attention_mask` is 0 where there is padding."""
+        return BaseModelOutput(self.encoder(self.embeddings(input_ids, token_type_ids), attention_mask))
+
+
+class DNABERT2ForMaskedLM(DNABERT2PreTrainedModel):
+    """The encoder and the tied head."""
+
+    _tied_weights_keys = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}  # noqa: RUF012
+
+    def __init__(self, config: DNABERT2Config):
+        super().__init__(config)
+        self.bert = Bert(config.shape)
+        self.cls = Head(config.shape, self.bert.embeddings.word_embeddings.weight)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.bert.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: Any) -> None:
+        self.bert.embeddings.word_embeddings = value
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.cls.predictions.decoder
+
+    def set_output_embeddings(self, value: Any) -> None:
+        self.cls.predictions.decoder = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **unused: Any,
+    ) -> MaskedLMOutput:
+        """Return logits (B, S, V), and the mean loss over the labels that are not -100."""
+        x = self.bert.encoder(self.bert.embeddings(input_ids, token_type_ids), attention_mask)
+        logits = self.cls.predictions(x)
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+        return MaskedLMOutput(loss=loss, logits=logits)
+
+
+class DNABERT2ForSequenceClassification(DNABERT2PreTrainedModel):
+    """The encoder and a linear layer on the mean of the unpadded tokens."""
+
+    def __init__(self, config: DNABERT2Config):
+        super().__init__(config)
+        self.bert = Bert(config.shape)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.bert.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: Any) -> None:
+        self.bert.embeddings.word_embeddings = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **unused: Any,
+    ) -> SequenceClassifierOutput:
+        """Return logits (B, num_labels); a float label makes it a regression, and the loss the squared error."""
+        x = self.bert.encoder(self.bert.embeddings(input_ids, token_type_ids), attention_mask)
+        weight = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        weight = weight.unsqueeze(-1).to(x.dtype)
+        logits = self.classifier(self.dropout((x * weight).sum(1) / weight.sum(1)))
+        loss = None
+        if labels is not None:
+            is_class = not labels.is_floating_point()
+            loss = F.cross_entropy(logits, labels) if is_class else F.mse_loss(logits.view(labels.shape), labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)

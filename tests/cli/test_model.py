@@ -1,0 +1,90 @@
+"""One model from the command line: trained, gone on with, scored, exported."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from study.conftest import kleiber
+
+SMALL = ("--length", 32, "--batch", 4, "--eval-rows", 40, "--eval-masks", 2, "--precision", "fp32", "--threads", 1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, windows):
+    """A run, the FASTA it read, and its command."""
+    folder = tmp_path_factory.mktemp("model")
+    text = b"".join(row.tobytes() for row in windows[:60])
+    (folder / "genome.fa").write_bytes(b">chrA\n" + text + b"\n")
+    result = kleiber("tokenizer", "train", "--kind", "kmer", "--k", 3, "--out", folder / "3mer.json")
+    assert result.returncode == 0, result.stderr
+    command = ("train", "--reference", folder / "genome.fa", "--tokenizer", folder / "3mer.json", *SMALL)
+    command += ("--holdout", "chrA:35,001-42,000", "--size", "0.01M", "--tokens", 1280, 2560, "--out", folder / "run")
+    result = kleiber(*command)
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["1,280", "2,560"]
+    return folder, command
+
+
+def test_a_finished_run_is_shown_again_and_another_refused(trained):
+    folder, command = trained
+    before = (folder / "run" / "rows.json").stat().st_mtime_ns
+    assert kleiber(*command).returncode == 0
+    assert (folder / "run" / "rows.json").stat().st_mtime_ns == before
+    result = kleiber(*command, "--seed", 18)
+    assert result.returncode == 2
+    assert "holds another run" in result.stderr
+
+
+def test_evaluate_scores_what_training_scored(trained):
+    folder, _ = trained
+    arguments = ("--reference", folder / "genome.fa", "--regions", "chrA:35,001-42,000", "--json")
+    result = kleiber("evaluate", folder / "run", *arguments, "--length", 32, "--rows", 40, "--masks", 2)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    row = json.loads((folder / "run" / "rows.json").read_bytes())["rows"][-1]
+    for key in ("loss", "bits_per_base", "bits_per_base_se", "accuracy", "bits_per_base_intervals"):
+        assert found[key] == pytest.approx(row[key], abs=1e-6), key
+
+
+def test_init_from(trained):
+    folder, command = trained
+    start = (*command[:-1], folder / "tuned", "--init-from", folder / "run")
+    assert kleiber(*start).returncode == 0
+    larger = ["0.05M" if word == "0.01M" else word for word in command[:-1]]
+    result = kleiber(*larger, folder / "other", "--init-from", folder / "run")
+    assert result.returncode == 2
+    assert "the run asks for" in result.stderr
+
+
+def test_export_and_import(trained, tmp_path):
+    pytest.importorskip("transformers")
+    folder, _ = trained
+    assert kleiber("model", "export", folder / "run", "--out", tmp_path / "hub").returncode == 0
+    assert kleiber("model", "import", tmp_path / "hub", "--out", tmp_path / "back").returncode == 0
+    arguments = ("--reference", folder / "genome.fa", "--regions", "chrA:35,001-42,000", "--length", 32)
+    scores = [kleiber("evaluate", path, *arguments).stdout for path in (folder / "run", tmp_path / "back")]
+    assert scores[0] == scores[1] != ""
+
+
+def test_info():
+    result = kleiber("model", "info", "15M", "--json")
+    assert json.loads(result.stdout)["n_params"] == 14_963_712
+    assert kleiber("model", "info", "15X").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("evaluate", "nowhere", "--reference", "x.fa"), "holds no model.safetensors"),
+        (("train", "--tokenizer", "none.json", "--out", "x", "--holdout", "1"), "There is no tokenizer file none.json"),
+        (("model", "export", "nowhere", "--out", "x"), "holds no model.safetensors"),
+    ],
+)
+def test_errors(arguments, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = kleiber(*arguments)
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert not (tmp_path / "x").exists()
