@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer as HuggingFace
 
@@ -76,3 +77,21 @@ def test_ids_that_are_none(made):
     result = piped("5 64\n", "decode", made[0])
     assert result.returncode == 2
     assert "'64' is no id" in result.stderr
+
+
+def test_windows_are_spread_over_all_sequences(tmp_path):
+    """Of 10 contigs of 100 windows each, 70 are wanted: evenly from all, and from the rows' beginnings."""
+    from kleiber.cli.tokens import _spread
+
+    rng = np.random.default_rng(3)
+    with open(tmp_path / "x.fa", "w") as file:
+        for contig in range(10):
+            text = "".join("ACGT"[contig % 4] * 2 + "".join(rng.choice(list("ACGT"), 8)) for _ in range(100))
+            file.write(f">c{contig}\n{text}\n")
+    every = _spread((tmp_path / "x.fa",), 10, 2000)
+    assert every.shape == (1000, 10)
+    some = _spread((tmp_path / "x.fa",), 10, 70)
+    assert some.shape == (70, 10)
+    first = np.searchsorted(np.arange(1000), [np.flatnonzero((every == row).all(1))[0] for row in some])
+    assert (np.diff(first) >= 0).all()
+    assert np.bincount(first // 100, minlength=10).min() >= 5

@@ -85,18 +85,37 @@ def test_a_row_that_cannot_be_filled(pairs, windows):
         pairs["6mer"][0].encode_rows(windows[:3], 200)
 
 
+@pytest.fixture(scope="module")
+def all_pairs(pairs, windows, shared_data, tmp_path_factory):
+    """The tokenizers of `pairs`, one of 32,768 tokens, and DNABERT-2's own."""
+    folder = tmp_path_factory.mktemp("more")
+    train_tokenizer("bpe32768", windows).save(folder / "large.json")
+    paths = {"bpe32768": folder / "large.json", "dnabert2": shared_data / "dnabert2" / "tokenizer.json"}
+    return {**pairs, **{name: (load(path), HuggingFace.from_file(str(path))) for name, path in paths.items()}}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", ["bpe512", "bpe4096", "6mer"])
-def test_a_hundred_thousand_windows(spec, pairs, embedded):
+@pytest.mark.parametrize("spec", ["bpe32", "bpe512", "bpe4096", "bpe32768", "dnabert2", "6mer"])
+def test_a_hundred_thousand_windows(spec, all_pairs, embedded):
     from kleiber.corpus.sampling import CorpusConfig, open_corpus
 
-    tokenizer, backend = pairs[spec]
+    tokenizer, backend = all_pairs[spec]
     for strategy in ("reference", "pangenome", "variant"):
         rows = open_corpus(*embedded, CorpusConfig(strategy, 700), 2).batch(np.arange(34_000))
         ids, offsets = tokenizer.encode_batch(rows)
         expected = backend.encode_batch([row.tobytes().decode() for row in rows], add_special_tokens=False)
         for i, encoding in enumerate(expected):
             assert ids[offsets[i] : offsets[i + 1]].tolist() == encoding.ids
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["bpe32", "bpe512", "bpe4096", "bpe32768", "dnabert2", "6mer"])
+@pytest.mark.parametrize("unit", ["A", "C", "G", "T", "CA", "AAT", "GATA", "TTAGG", "TTAGGG", "N", "AN"])
+def test_repeats_of_every_length(spec, unit, all_pairs):
+    tokenizer, backend = all_pairs[spec]
+    texts = [(unit * length)[:length] for length in range(2001)]
+    for text, encoding in zip(texts, backend.encode_batch(texts, add_special_tokens=False), strict=True):
+        assert ours(tokenizer, text) == encoding.ids, len(text)
 
 
 def hf_merges(windows, vocab_size: int, max_token_length: int) -> list[tuple[str, ...]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import types
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,7 +16,7 @@ import torch
 
 from kleiber import counter
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
-from kleiber.errors import ConfigError, DataError, Stopped
+from kleiber.errors import ConfigError, DataError, MissingDependency, Stopped
 from kleiber.model.config import shape_for
 from kleiber.model.dnabert2 import DNABERT2
 from kleiber.model.weights import load_weights
@@ -27,6 +29,7 @@ from kleiber.train.config import Run, TrainConfig
 from kleiber.train.evaluate import Evaluation, clustered_se, score
 from kleiber.train.intervals import STRETCH, WIDTH, lay_intervals, score_intervals
 from kleiber.train.schedule import branch_lr, trunk_lr
+from kleiber.train.trackers import open_tracker
 
 HOLDOUT = ("20:3,900,001-4,000,000",)
 TRAIN = TrainConfig(length=32, batch=4, mask_rate=0.2, lr=3e-3, precision="fp32", eval_rows=40, eval_masks=2)
@@ -299,6 +302,39 @@ def test_a_signal_saves_and_stops(number, setting, tmp_path, monkeypatch):
     loop.train(run, corpus, tokenizer, evaluation, tmp_path / "stopped")
     assert results(tmp_path / "stopped") == results(tmp_path / "whole")
     assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_a_tracker_sees_the_metrics_and_the_clock_writes_apart(setting, tmp_path):
+    class Tracker:
+        def __init__(self):
+            self.lines = []
+
+        def log(self, values, step):
+            self.lines.append((step, values))
+
+        def finish(self):
+            pass
+
+    run, corpus, tokenizer, evaluation = setting
+    tracker = Tracker()
+    loop.train(run, corpus, tokenizer, evaluation, tmp_path, tracker=tracker)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_bytes().splitlines()]
+    assert [values for _, values in tracker.lines] == lines
+    timing = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_bytes().splitlines()]
+    assert sum(line["steps"] for line in timing) == len(lines) == run.n_steps
+    assert all(0 < line["mfu"] == line["flops_per_second"] / line["gemm_peak"] for line in timing)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "no_such_tracker"])
+def test_trackers_by_name(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingDependency, match=name):
+        open_tracker(name, tmp_path, {})
+    known = types.ModuleType("fake_tracker")
+    known.init = lambda **given: setattr(known, "given", given)
+    monkeypatch.setitem(sys.modules, "fake_tracker", known)
+    assert open_tracker("fake_tracker", tmp_path / "run", {"a": 1}) is known
+    assert known.given == {"project": "kleiber", "name": "run", "config": {"a": 1}}
 
 
 def test_a_run_that_diverges_is_recorded(setting, tmp_path, monkeypatch):

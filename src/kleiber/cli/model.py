@@ -31,6 +31,7 @@ def train(
     init_from: Path | None = None,
     threads: int = 0,
     shard: Annotated[bool, Flag] = False,
+    tracker: str | None = None,
     settings: Annotated[TrainConfig, Parameter(name="*")] = DEFAULTS,
 ) -> None:
     """Train one DNABERT-2, or go on with it; under torchrun, on several devices.
@@ -63,8 +64,11 @@ def train(
         Threads of the processor; 0 for all.
     shard
         Under torchrun: FSDP2 instead of DDP.
+    tracker
+        tensorboard (into the run's folder), or an installed module such as wandb or trackio.
     """
     import os
+    from dataclasses import asdict
     from json import dumps
 
     import numpy as np
@@ -80,6 +84,7 @@ def train(
     from kleiber.train.config import Run
     from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train as train_run
+    from kleiber.train.trackers import open_tracker
 
     is_first = os.environ.get("RANK", "0") == "0"
     loaded = load(tokenizer)
@@ -106,10 +111,14 @@ def train(
         if is_first:
             out.mkdir(parents=True, exist_ok=True)
             write_atomic(out / "tokenizer.json", dumps(loaded.model, indent=1) + "\n")
+        shown = open_tracker(tracker, out, asdict(settings)) if tracker and is_first else None
+        n_threads = threads or len(os.sched_getaffinity(0))
         with Narrator().bar(f"training {shape.n_params:,} parameters") as told:
             observations = train_run(
-                run, corpus, loaded, evaluation, out, threads or len(os.sched_getaffinity(0)), told, weights, shard
+                run, corpus, loaded, evaluation, out, n_threads, told, weights, shard, tracker=shown
             )
+        if shown is not None:
+            shown.finish()
     for row in observations if is_first else ():
         print(
             f"{row['n_tokens']:>13,} tokens  {row['bits_per_base']:.4f} ± {row['bits_per_base_se']:.4f} bits/base  "

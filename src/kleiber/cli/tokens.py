@@ -61,11 +61,9 @@ def train(
     windows = np.empty((0, WINDOW), np.uint8)
     if kind == "bpe":
         with say.stage("reading"):
-            found = [row for path in source for _, text in _sequences(path) for row in _windows(text, WINDOW)]
-        if not found:
+            windows = _spread(source, WINDOW, max(1, int(bases / WINDOW)))
+        if not len(windows):
             raise ConfigError("BPE is trained on sequences, and none is named.\n  Name FASTA or text files.")
-        step = max(1, round(len(found) * WINDOW / bases))
-        windows = np.stack(found[::step])
     with say.stage(f"{kind} on {windows.size:,} bases"):
         tokenizer = train_tokenizer(spec, windows, max_token_length)
         if overlapping:
@@ -110,9 +108,9 @@ def info(tokenizer: Path, *source: Path, json: Annotated[bool, Flag] = False) ->
     }
     if isinstance(loaded, BPETokenizer):
         facts["legal_pairs"] = loaded.legal_pairs()
-    rows = [row for path in source for _, text in _sequences(path) for row in _windows(text, WINDOW)][:20_000]
-    if rows:
-        ids, offsets = loaded.encode_batch(np.stack(rows))
+    rows = _spread(source, WINDOW, 20_000)
+    if len(rows):
+        ids, offsets = loaded.encode_batch(rows)
         lengths = WINDOW / np.diff(offsets)
         facts["bases_per_token"] = len(rows) * WINDOW / len(ids)
         facts["bases_per_token_sd_of_windows"] = float(lengths.std())
@@ -207,11 +205,31 @@ def _sequences(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield f"{path.name}:{number}", line.strip()
 
 
-def _windows(text: bytes, size: int) -> list[Any]:
-    """Cut a sequence into windows without N, upper-case."""
+def _windows(text: bytes, size: int) -> Any:
+    """Cut a sequence into windows without N, upper-case: (n, size) ASCII."""
     import numpy as np
 
     whole = np.frombuffer(text[: len(text) // size * size].upper(), np.uint8).reshape(-1, size)
     is_base = np.zeros(256, bool)
     is_base[np.frombuffer(b"ACGT", np.uint8)] = True
-    return list(whole[is_base[whole].all(1)])
+    return whole[is_base[whole].all(1)]
+
+
+def _spread(source: tuple[Path, ...], size: int, most: int) -> Any:
+    """Return at most so many windows of all sequences, evenly spread, and never hold more than twice as many.
+
+    Every second one goes, and is passed over from then on, whenever there are twice as many as wanted.
+    """
+    import numpy as np
+
+    kept, n, seen, stride = [np.empty((0, size), np.uint8)], 0, 0, 1
+    for path in source:
+        for _, text in _sequences(path):
+            rows = _windows(text, size)
+            kept.append(rows[-seen % stride :: stride].copy())
+            seen, n = seen + len(rows), n + len(kept[-1])
+            while n > 2 * most:
+                kept, stride = [np.concatenate(kept)[::2].copy()], 2 * stride
+                n = len(kept[0])
+    windows = np.concatenate(kept)
+    return windows if n <= most else windows[np.linspace(0, n - 1, most).astype(int)]

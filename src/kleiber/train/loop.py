@@ -31,11 +31,13 @@ from kleiber.storage import read_manifest, write_atomic, write_manifest
 from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.train.batches import Batch, Batches
 from kleiber.train.checkpoint import load_state, restore, save_state, snapshot
+from kleiber.train.clock import Clock
 from kleiber.train.config import Branch, Run
 from kleiber.train.devices import Devices, whole
 from kleiber.train.evaluate import Evaluation, score
 from kleiber.train.intervals import lay_intervals, score_intervals
 from kleiber.train.schedule import branch_lr, trunk_lr, warmup_steps
+from kleiber.train.trackers import Tracker
 
 __all__ = ["train"]
 
@@ -52,6 +54,7 @@ def train(
     progress: Callable[[float], None] | None = None,
     init: dict[str, torch.Tensor] | None = None,
     shard: bool = False,
+    tracker: Tracker | None = None,
 ) -> list[dict[str, Any]]:
     """Train one run to the end, or go on where it was stopped; return one observation a budget.
 
@@ -67,6 +70,8 @@ def train(
         Weights to start from, by name; `run.init` has to be their hash.
     shard
         Under ``torchrun``, cut the parameters into pieces (FSDP2) instead of giving each process all (DDP).
+    tracker
+        Is shown every line of the metrics.
 
     Raises
     ------
@@ -79,6 +84,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         with _stop_asked() as stop:
             training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init)
+            training.tracker = tracker if devices.is_first else None
             training.run_to_end()
         if devices.is_first:
             config = {**asdict(run), "corpus": corpus.fingerprint, "tokenizer": tokenizer.fingerprint}
@@ -125,6 +131,8 @@ class _Training:
     ):
         self.run, self.folder, self.evaluation = run, folder, evaluation
         self.progress, self.devices, self.stop = progress or (lambda share: None), devices, stop
+        self.tracker: Tracker | None = None
+        self.clock = Clock(folder / "timing.jsonl", devices.device, run.train.precision)
         self.diverged = 0  # the step at which the loss was no number any more
         self.batches = Batches(corpus, tokenizer, run.train, run.seed)
         self.branches = run.branches()
@@ -200,6 +208,7 @@ class _Training:
             self.step += 1
             self.n_bases += batch.n_bases
             self._log(phase, loss, lr, norm)
+            self.clock.tick()
             if not isfinite(loss + norm):
                 self.diverged = self.step
             if self.step % 8 == 0:
@@ -273,9 +282,12 @@ class _Training:
         }
         if self.devices.is_first:
             self.metrics.write(json.dumps(line).encode() + b"\n")
+        if self.tracker is not None:
+            self.tracker.log(line, self.step)
 
     def _finish(self, branch: Branch) -> None:
         """Score an annealed model and record its observation."""
+        self._write_time()
         result = score(self.model, self.evaluation)
         by_interval = score_intervals(self.model, self.evaluation, self.intervals, self.batches.tokenizer)
         train, model = self.run.train, self.run.model
@@ -324,6 +336,10 @@ class _Training:
         state = {"metrics": self.metrics.tell(), "rows": self.rows}
         write_atomic(self.folder / "rows.json", json.dumps(state, indent=1) + "\n")
 
+    def _write_time(self) -> None:
+        if self.devices.is_first:
+            self.clock.write(self.step, self.run.train.batch * self.run.train.length, self.flops_per_step)
+
     def _train_loss(self, branch: Branch) -> float:
         """Return the mean training loss over the second half of a cooldown, from the metrics."""
         self.metrics.flush()
@@ -341,6 +357,7 @@ class _Training:
         self.devices.wait()
 
     def _write(self, name: str, state: dict[str, torch.Tensor]) -> None:
+        self._write_time()
         self.metrics.flush()
         os.fsync(self.metrics.fileno())
         position = {

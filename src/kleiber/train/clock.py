@@ -1,0 +1,58 @@
+"""All that a clock decides: rates and the share of the machine's peak, apart from the metrics that are reproducible.
+
+The peak is that of a square matrix product in the run's precision, measured at the start of a run on the threads and
+the device that it uses, so that the share (MFU: Chowdhery et al. 2022, arXiv:2204.02311) is of what this machine does
+and not of a data sheet.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+__all__ = ["Clock", "gemm_peak"]
+
+
+def gemm_peak(device: torch.device, dtype: torch.dtype, n: int = 1024, repeats: int = 5) -> float:
+    """Return the operations a second of n x n matrix products: the best of several."""
+    a = torch.ones(n, n, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(repeats + 1):  # the first one warms up
+        start = time.perf_counter()
+        (a @ a)[0, 0].item()  # waits for a device that works on its own
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best
+
+
+class Clock:
+    """Writes ``timing.jsonl``: a line for each stretch between two checkpoints."""
+
+    def __init__(self, path: Path, device: torch.device, precision: str):
+        self.path = path
+        self.peak = gemm_peak(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+        self.since, self.steps = time.perf_counter(), 0
+
+    def tick(self) -> None:
+        """Count an optimizer step."""
+        self.steps += 1
+
+    def write(self, step: int, tokens: int, flops: int) -> None:
+        """Note the stretch that ends at a step; `tokens` and `flops` are those of one optimizer step."""
+        now = time.perf_counter()
+        seconds, steps = now - self.since, self.steps
+        if steps:
+            line = {
+                "step": step,
+                "steps": steps,
+                "seconds": seconds,
+                "tokens_per_second": steps * tokens / seconds,
+                "flops_per_second": steps * flops / seconds,
+                "gemm_peak": self.peak,
+                "mfu": steps * flops / seconds / self.peak,
+            }
+            with open(self.path, "a") as file:
+                file.write(json.dumps(line) + "\n")
+        self.since, self.steps = now, 0
