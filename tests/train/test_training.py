@@ -25,6 +25,7 @@ from kleiber.tokens.kmer import KmerTokenizer
 from kleiber.tokens.train import train_tokenizer
 from kleiber.train import loop
 from kleiber.train.batches import Batches
+from kleiber.train.checkpoint import load_state
 from kleiber.train.config import Run, TrainConfig
 from kleiber.train.evaluate import Evaluation, clustered_se, score
 from kleiber.train.intervals import STRETCH, WIDTH, lay_intervals, score_intervals
@@ -299,6 +300,8 @@ def test_a_signal_saves_and_stops(number, setting, tmp_path, monkeypatch):
         loop.train(run, corpus, tokenizer, evaluation, tmp_path / "stopped")
     lines = (tmp_path / "stopped" / "metrics.jsonl").read_bytes().splitlines()
     assert json.loads(lines[-1])["step"] == 14
+    saved = [load_state(path) for path in (tmp_path / "stopped").glob("*.safetensors")]
+    assert max(position["step"] for _, position in saved) == 14
     loop.train(run, corpus, tokenizer, evaluation, tmp_path / "stopped")
     assert results(tmp_path / "stopped") == results(tmp_path / "whole")
     assert signal.getsignal(number) == signal.SIG_DFL
