@@ -11,8 +11,8 @@ from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
 from kleiber.errors import ConfigError, DataError, UnknownName
-from kleiber.model.config import PRESETS, ModelConfig, shape_for
-from kleiber.model.dnabert2 import BACKENDS, DNABERT2, alibi_slopes
+from kleiber.model.config import BACKENDS, PRESETS, ModelConfig, shape_for
+from kleiber.model.dnabert2 import DNABERT2, alibi_slopes
 
 SMALL = ModelConfig(vocab_size=100, hidden=32, layers=3, heads=4, intermediate=64)
 

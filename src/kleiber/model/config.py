@@ -14,7 +14,10 @@ from typing import Any
 
 from kleiber.errors import ConfigError, DataError, UnknownName
 
-__all__ = ["PRESETS", "ModelConfig", "shape_for"]
+__all__ = ["BACKENDS", "PRESETS", "ModelConfig", "shape_for"]
+
+BACKENDS = ("matmul", "sdpa", "flex")
+"""How attention can be computed; `kleiber.study.machine` measures which is fastest."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ Shapes: B rows, S tokens in a row, K masked tokens in a row, H width, V vocabula
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -19,10 +21,9 @@ from torch import Tensor, nn
 
 from kleiber.model.config import ModelConfig
 
-__all__ = ["BACKENDS", "DNABERT2", "alibi_slopes"]
+__all__ = ["DNABERT2", "alibi_slopes"]
 
-BACKENDS = ("matmul", "sdpa", "flex")
-"""How attention is computed; `kleiber.train.machine` measures which is fastest."""
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # (B, h, K, d), (B, h, S, d) twice -> (B, h, K, d)
 
 
 def alibi_slopes(heads: int) -> list[float]:
@@ -59,30 +60,45 @@ def alibi(slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | No
     return bias if mask is None else bias.masked_fill(mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, backend: str) -> Tensor:
-    """Return softmax(q·k / √d + bias)·v; q is (B, h, K, d), k and v are (B, h, S, d)."""
-    B, h, K, d = q.shape
-    if backend == "sdpa":
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype).expand(B, h, K, -1))
+def attention(backend: str, slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Attend:
+    """Return softmax(q·k / √d + ALiBi)·v as a function of q, k and v, computed by one of `BACKENDS`.
+
+    The other arguments are those of `alibi`.
+    """
     if backend == "flex":
-        return _flex(q, k, v, bias)
+        return _flex(slopes, x, mask, rows)
+    return partial(_sdpa if backend == "sdpa" else _matmul, bias=alibi(slopes, x, mask, rows))
+
+
+def _matmul(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    B, h, K, d = q.shape
     q, k, v = (t.reshape(B * h, -1, d) for t in (q, k, v))
     bias = bias.expand(B, h, K, -1).reshape(B * h, K, -1)
     scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=d**-0.5)
     return torch.bmm(torch.softmax(scores, -1), v).view(B, h, K, d)
 
 
-def _flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Attend by FlexAttention, which never writes the scores down; for long rows on a GPU."""
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype).expand(*q.shape[:3], -1))
+
+
+def _flex(slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Attend:
+    """Attend by FlexAttention, which writes neither scores nor bias down; for long rows on a GPU."""
+    slope = torch.tensor(slopes, device=x.device)
+
+    def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        at = i if rows is None else rows[b, i]
+        score = score - slope[h] * (at - j).abs()
+        return score if mask is None else torch.where(mask[b, j] == 0, torch.finfo(torch.float32).min, score)
+
+    return partial(_flex_attention(x.is_cuda), score_mod=score_mod)
+
+
+@cache
+def _flex_attention(compiled: bool) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    several = bias.shape[0] > 1
-
-    def add_bias(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return score + bias[b if several else 0, h, i, j]
-
-    compiled: Any = torch.compile(flex_attention, dynamic=False) if q.is_cuda else flex_attention
-    return compiled(q, k, v, score_mod=add_bias)
+    return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
 
 
 def pick(x: Tensor, rows: Tensor) -> Tensor:
@@ -107,10 +123,9 @@ class SelfAttention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.heads = config.heads
-        self.backend = "matmul"
         self.Wqkv = nn.Linear(config.hidden, 3 * config.hidden)
 
-    def forward(self, x: Tensor, bias: Tensor, rows: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
         """Attend from the tokens `rows` (all when None) to all tokens; returns (B, S or K, H)."""
         B, S, H = x.shape
         d = H // self.heads
@@ -120,7 +135,7 @@ class SelfAttention(nn.Module):
             weight, offset = self.Wqkv.weight, self.Wqkv.bias
             q = F.linear(pick(x, rows), weight[:H], offset[:H]).view(B, -1, self.heads, d).transpose(1, 2)
             k, v = F.linear(x, weight[H:], offset[H:]).view(B, S, 2, self.heads, d).permute(2, 0, 3, 1, 4)
-        return attend(q, k, v, bias, self.backend).transpose(1, 2).reshape(B, -1, H)
+        return attend(q, k, v).transpose(1, 2).reshape(B, -1, H)
 
 
 class AttentionOutput(nn.Module):
@@ -140,8 +155,8 @@ class Attention(nn.Module):
         self.self = SelfAttention(config)
         self.output = AttentionOutput(config)
 
-    def forward(self, x: Tensor, bias: Tensor, rows: Tensor | None) -> Tensor:
-        return self.output(self.self(x, bias, rows), x if rows is None else pick(x, rows))
+    def forward(self, x: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
+        return self.output(self.self(x, attend, rows), x if rows is None else pick(x, rows))
 
 
 class GatedMLP(nn.Module):
@@ -165,8 +180,8 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.mlp = GatedMLP(config)
 
-    def forward(self, x: Tensor, bias: Tensor, rows: Tensor | None = None) -> Tensor:
-        return self.mlp(self.attention(x, bias, rows))
+    def forward(self, x: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
+        return self.mlp(self.attention(x, attend, rows))
 
 
 class Encoder(nn.Module):
@@ -174,13 +189,14 @@ class Encoder(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.slopes = alibi_slopes(config.heads)  # no buffer: transformers 5 hands non-persistent ones back unset
+        self.backend = "matmul"
 
     def forward(self, x: Tensor, mask: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
         """Return the last block's output at the tokens `rows` (B, K), at all when None."""
-        bias = alibi(self.slopes, x, mask, None)
-        last = bias if rows is None else alibi(self.slopes, x, mask, rows)
+        attend = attention(self.backend, self.slopes, x, mask, None)
+        last = attend if rows is None else attention(self.backend, self.slopes, x, mask, rows)
         for block in self.layer[:-1]:
-            x = block(x, bias)
+            x = block(x, attend)
         return self.layer[-1](x, last, rows)
 
 
@@ -247,9 +263,7 @@ class DNABERT2(nn.Module):
 
     def use_attention(self, backend: str) -> None:
         """Compute attention in one of the ways of `BACKENDS` from now on."""
-        for module in self.modules():
-            if isinstance(module, SelfAttention):
-                module.backend = backend
+        self.bert.encoder.backend = backend
 
     def initialise(self, seed: int) -> None:
         """Draw the weights: N(0, 0.02) for matrices and embeddings, biases 0, layer norms 1 and 0."""
