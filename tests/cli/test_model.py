@@ -48,6 +48,31 @@ def test_evaluate_scores_what_training_scored(trained):
         assert found[key] == pytest.approx(row[key], abs=1e-6), key
 
 
+def test_evaluate_scores_haplotypes_strata_and_baselines(trained, embedded):
+    folder, _ = trained
+    arguments = ("--panel", embedded[1].path, "--regions", "20:3,900,001-4,000,000", "--length", 32, "--rows", 60)
+    result = kleiber("evaluate", folder / "run", *arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert 0 < found["strata"]["variant_sites"]["n_tokens"] < found["n_tokens"]
+    assert found["haplotypes"]["n_tokens"] == found["n_tokens"]
+    assert found["haplotypes"]["bits_per_base"] == pytest.approx(found["bits_per_base"], abs=0.1)
+    assert found["baselines"]["markov-1"]["bits_per_base"] < 2 == found["baselines"]["uniform"]["bits_per_base"]
+    shown = kleiber("evaluate", folder / "run", *arguments).stdout
+    for words in ("variant sites", "haplotypes", "beside unigram", "accuracy"):
+        assert words in shown
+
+
+def test_the_original_recipe_trains(trained):
+    folder, command = trained
+    recipe = ("--original", "--schedule", "linear", "--no-mask-only", "--micro-batch", 2, "--dropout", 0.1)
+    result = kleiber(*command[:-1], folder / "original", *recipe)
+    assert result.returncode == 0, result.stderr
+    result = kleiber(*command[:-1], folder / "other", "--original")
+    assert result.returncode == 2
+    assert "where original = true" in result.stderr
+
+
 def test_init_from(trained):
     folder, command = trained
     start = (*command[:-1], folder / "tuned", "--init-from", folder / "run")

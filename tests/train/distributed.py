@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch.distributed as dist
+from safetensors.torch import save_file
 
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
 from kleiber.genome.panel import Panel
@@ -20,6 +21,7 @@ from kleiber.model.config import shape_for
 from kleiber.tokens.train import train_tokenizer
 from kleiber.train import loop
 from kleiber.train.config import Run, TrainConfig
+from kleiber.train.devices import whole
 from kleiber.train.evaluate import Evaluation
 
 HOLDOUT = ("20:3,900,001-4,000,000",)
@@ -32,22 +34,28 @@ def main() -> None:
     parser.add_argument("--shard", action="store_true")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--micro", type=int, default=0)
+    parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--die-at", type=int, default=-1)
     options = parser.parse_args()
     train = TrainConfig(length=32, batch=4, mask_rate=0.2, eval_rows=40, eval_masks=2, micro_batch=options.micro)
-    train = replace(train, precision="bf16" if options.bf16 else "fp32")
+    train = replace(train, precision="bf16" if options.bf16 else "fp32", dropout=options.dropout)
     panel = Panel.open(options.panel)
     tokenizer = train_tokenizer("3mer", np.empty((0, 0), np.uint8))
     corpus = open_corpus(panel.reference, panel, CorpusConfig("pangenome", 90, 90, HOLDOUT), 1)
     heldout = open_corpus(panel.reference, None, CorpusConfig("reference", 90, 90, HOLDOUT, "heldout"), 1)
-    run = Run("tiny", shape_for("0.01M", tokenizer.vocab_size), train, (40 * 4 * 32,), 1)
+    run = Run("tiny", shape_for("0.01M", tokenizer.vocab_size, options.dropout), train, (40 * 4 * 32,), 1)
     loop.CHECKPOINT_SECONDS = 0.0
     take = loop._Training._update
 
     def dying(self, batch, lr):
         if self.step == options.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return take(self, batch, lr)
+        taken = take(self, batch, lr)
+        if self.step == 0:
+            gradients = {name: whole(p.grad).contiguous().clone() for name, p in self.model.named_parameters()}
+            if self.devices.is_first:
+                save_file(gradients, options.folder / "gradients.safetensors")
+        return taken
 
     loop._Training._update = dying
     loop.train(run, corpus, tokenizer, Evaluation.of(heldout, tokenizer, train, 1), options.folder, shard=options.shard)

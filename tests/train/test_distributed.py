@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 SCRIPT = str(Path(__file__).with_name("distributed.py"))
 
@@ -45,13 +46,20 @@ def test_two_processes_are_one(options, store, alone, tmp_path):
     assert len(found) == len(expected) == 40
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(np.array(found)[:20, 0], np.array(expected)[:20, 0], atol=1e-4)
+    gradients = [load_file(folder / "gradients.safetensors") for folder in (tmp_path / "two", alone)]
+    assert len(gradients[1]) > 20
+    largest = max(gradient.abs().max() for gradient in gradients[1].values())
+    for name, gradient in gradients[1].items():  # some are zero in theory: measured by the largest of all
+        assert (gradients[0][name] - gradient).abs().max() < 1e-5 * largest, name
     rows = [json.loads((folder / "rows.json").read_bytes())["rows"][0] for folder in (tmp_path / "two", alone)]
     assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], abs=1e-3)
     assert (tmp_path / "two" / "manifest.json").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [(), ("--bf16",), ("--shard",)], ids=["ddp", "ddp-bf16", "fsdp2"])
+@pytest.mark.parametrize(
+    "options", [(), ("--bf16", "--dropout", 0.1), ("--shard",)], ids=["ddp", "ddp-bf16-dropout", "fsdp2"]
+)
 def test_killed_and_resumed_to_the_same_bits(options, store, tmp_path):
     assert torchrun(2, store, tmp_path / "whole", *options) == 0
     assert torchrun(2, store, tmp_path / "killed", "--die-at", 17, *options) != 0

@@ -328,6 +328,59 @@ def test_a_tracker_sees_the_metrics_and_the_clock_writes_apart(setting, tmp_path
     assert all(0 < line["mfu"] == line["flops_per_second"] / line["gemm_peak"] for line in timing)
 
 
+def test_tensorboard_files_hold_the_metrics(setting, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, corpus, tokenizer, evaluation = setting
+    tracker = open_tracker("tensorboard", tmp_path, {})
+    loop.train(run, corpus, tokenizer, evaluation, tmp_path, tracker=tracker)
+    tracker.finish()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    trunk = [(line["step"], pytest.approx(line["loss"], rel=1e-6)) for line in lines if line["phase"] == "trunk"]
+    assert [(event.step, event.value) for event in events.Scalars("trunk/loss")] == trunk
+
+
+def test_dropout_is_a_function_of_the_row(setting, tmp_path, monkeypatch):
+    """A run with dropout resumes to the same bits, whatever else draws from torch's generator."""
+    run, corpus, tokenizer, evaluation = setting
+    run = replace(run, model=replace(run.model, dropout=0.1), train=replace(TRAIN, dropout=0.1, micro_batch=2))
+    loop.train(run, corpus, tokenizer, evaluation, tmp_path / "whole")
+    plain = replace(run, model=replace(run.model, dropout=0.0))
+    loop.train(plain, corpus, tokenizer, evaluation, tmp_path / "plain")
+    assert results(tmp_path / "plain")[0] != results(tmp_path / "whole")[0]
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    update, left = loop._Training._update, [7, 12]
+
+    def dying(self, batch, lr):
+        torch.rand(3)
+        if left and self.step == left[0]:
+            left.pop(0)
+            raise Killed
+        return update(self, batch, lr)
+
+    monkeypatch.setattr(loop._Training, "_update", dying)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            loop.train(run, corpus, tokenizer, evaluation, tmp_path / "killed")
+    loop.train(run, corpus, tokenizer, evaluation, tmp_path / "killed")
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
+def test_a_compiled_network_learns_the_same(setting, tmp_path):
+    run, corpus, tokenizer, evaluation = setting
+    loop.train(run, corpus, tokenizer, evaluation, tmp_path / "plain")
+    compiled = replace(run, train=replace(TRAIN, compile=True))
+    loop.train(compiled, corpus, tokenizer, evaluation, tmp_path / "compiled")
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("plain", "compiled")
+    ]
+    np.testing.assert_allclose(losses[1], losses[0], atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["tensorboard", "no_such_tracker"])
 def test_trackers_by_name(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

@@ -68,7 +68,7 @@ def train(
         tensorboard (into the run's folder), or an installed module such as wandb or trackio.
     """
     import os
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
     from json import dumps
 
     import numpy as np
@@ -81,9 +81,10 @@ def train(
     from kleiber.storage import digest, locked, write_atomic
     from kleiber.study.progress import Narrator
     from kleiber.tokens.tokenizer import load
-    from kleiber.train.config import Run
+    from kleiber.train.config import ORIGINAL_WINDOW, Run
     from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train as train_run
+    from kleiber.train.strata import strata
     from kleiber.train.trackers import open_tracker
 
     is_first = os.environ.get("RANK", "0") == "0"
@@ -99,10 +100,12 @@ def train(
         start = digest([[name, float(np.float64(tensor.double().sum()))] for name, tensor in sorted(weights.items())])
     with locked(out) if is_first else _no_lock(), open_genome(reference, panel) as (genome, store):
         rows = settings.row_tokens * loaded.max_token_length
-        chosen = CorpusConfig(strategy, rows, rows, holdout)
+        window = ORIGINAL_WINDOW if settings.original else rows
+        chosen = CorpusConfig(strategy, window, window, holdout)
         corpus = open_corpus(genome, store if strategy != "reference" else None, chosen, seed)
         held = open_corpus(genome, None, CorpusConfig("reference", rows, rows, holdout, "heldout"), seed)
         evaluation = Evaluation.of(held, loaded, settings, seed)
+        evaluation = replace(evaluation, strata=strata(evaluation, loaded, genome, store))
         labels: dict[str, str | int | float] = {"corpus": strategy, "tokenizer": tokenizer.stem, "size": size}
         run = Run(out.name, shape, settings, tuple(sorted(round(d) for d in tokens)), seed, start, labels)
         _refuse_another(
@@ -115,7 +118,7 @@ def train(
         n_threads = threads or len(os.sched_getaffinity(0))
         with Narrator().bar(f"training {shape.n_params:,} parameters") as told:
             observations = train_run(
-                run, corpus, loaded, evaluation, out, n_threads, told, weights, shard, tracker=shown
+                run, corpus, loaded, evaluation, out, n_threads, told, weights, shard, shown, settings.attention
             )
         if shown is not None:
             shown.finish()
@@ -167,9 +170,10 @@ def evaluate(
     reference
         A FASTA file.
     panel
-        A haplotype store instead; its reference is scored.
+        A haplotype store instead: its reference is scored, tokens over its variant sites also apart, and as many rows
+        drawn from its haplotypes.
     regions
-        Contigs or blocks to score; all when none is named.
+        Contigs or blocks to score, beside token frequencies and Markov chains of the rest; all when none is named.
     tokenizer
         The tokenizer.json, when there is none beside the checkpoint.
     length
@@ -183,7 +187,7 @@ def evaluate(
     json
         Print JSON.
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
     from json import dumps
 
     from kleiber.cli.genome import open_genome
@@ -191,8 +195,10 @@ def evaluate(
     from kleiber.errors import DataError
     from kleiber.model.weights import load_model
     from kleiber.tokens.tokenizer import load
+    from kleiber.train.baselines import baselines
     from kleiber.train.evaluate import Evaluation, score
     from kleiber.train.intervals import lay_intervals, score_intervals
+    from kleiber.train.strata import strata
 
     model = load_model(checkpoint)
     beside = tokenizer or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "tokenizer.json"
@@ -204,22 +210,39 @@ def evaluate(
             f"{beside} has {cut.vocab_size:,} tokens, and {checkpoint} was trained on {model.config.vocab_size:,}."
         )
     settings = TrainConfig(length=length, eval_rows=rows, eval_masks=masks)
-    with open_genome(reference, panel) as (genome, _):
+    with open_genome(reference, panel) as (genome, store):
         bases = settings.row_tokens * cut.max_token_length
         split = "heldout" if regions else "train"
         corpus = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions, split), seed)
         evaluation = Evaluation.of(corpus, cut, settings, seed)
+        evaluation = replace(evaluation, strata=strata(evaluation, cut, genome, store))
         found = asdict(score(model, evaluation))
         bits, se = score_intervals(model, evaluation, lay_intervals(evaluation, cut, 0), cut)
-    found |= {"bits_per_base_intervals": bits, "bits_per_base_intervals_se": se}
+        found |= {"bits_per_base_intervals": bits, "bits_per_base_intervals_se": se}
+        if store is not None:
+            drawn = open_corpus(genome, store, CorpusConfig("pangenome", bases, bases, regions, split), seed)
+            found["haplotypes"] = asdict(score(model, Evaluation.of_haplotypes(drawn, cut, settings, seed)))
+        if regions:
+            rest = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions), seed)
+            found["baselines"] = baselines(rest, corpus, cut, settings, evaluation)
     if json:
         print(dumps(found))
         return
-    print(f"bits/base        {found['bits_per_base']:.4f} ± {found['bits_per_base_se']:.4f}   (tokens under [MASK])")
-    print(f"bits/base        {bits:.4f} ± {se:.4f}   (the same bases for every tokenizer)")
-    print(f"nats/token       {found['loss']:.4f} ± {found['loss_se']:.4f}")
-    print(f"accuracy         {found['accuracy']:.4f}")
-    print(f"scored           {found['n_tokens']:,} tokens, {found['n_bases']:,} bases")
+
+    def show(what: str, bits: float, se: float, note: str = "") -> None:
+        print(f"{what:<26}{bits:.4f} ± {se:.4f}  {note}".rstrip())
+
+    show("bits/base", found["bits_per_base"], found["bits_per_base_se"], "tokens under [MASK]")
+    show("  of the same bases", bits, se, "for every tokenizer")
+    apart = {**found["strata"], **({"haplotypes": found["haplotypes"]} if store is not None else {})}
+    for name, part in apart.items():
+        note = f"{part['n_tokens']:,} tokens"
+        show(f"  {name.replace('_', ' ')}", part["bits_per_base"], part["bits_per_base_se"], note)
+    for name, baseline in found.get("baselines", {}).items():
+        show(f"  beside {name}", baseline["bits_per_base"], baseline["se"])
+    show("nats/token", found["loss"], found["loss_se"])
+    print(f"{'accuracy':<26}{found['accuracy']:.4f}")
+    print(f"{'scored':<26}{found['n_tokens']:,} tokens, {found['n_bases']:,} bases")
 
 
 @app.command

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,15 @@ from kleiber.study.engine import Job, run_jobs
 from kleiber.study.plan import STAGES, Plan, PlannedRun
 from kleiber.train.config import Run
 
-__all__ = ["predict_seconds"]
+__all__ = ["LARGEST", "measure_rates", "predict_seconds"]
 
 FEW, MORE = 4, 16  # steps
 LARGEST = 3e7
 OPERATIONS = 4e10  # of a measured step at most: rows are left out until it fits
 
 
-def predict_seconds(study: Study, planned: Plan, workers: int, threads: int) -> float:
-    """Return the wall seconds of a whole study on this machine."""
+def predict_seconds(study: Study, planned: Plan, choices: dict[str, Any]) -> float:
+    """Return the wall seconds of a whole study on this machine, run as `kleiber.study.machine` chose."""
     kinds: dict[tuple[str, str], PlannedRun] = {}
     for run in planned.runs:
         kinds.setdefault((run.unit.size, study.arms[run.unit.arm].tokenizer), run)
@@ -40,27 +40,39 @@ def predict_seconds(study: Study, planned: Plan, workers: int, threads: int) -> 
     if not measured:
         smallest = min(kinds, key=lambda k: kinds[k].model.n_params)
         measured = {smallest: kinds[smallest]}
-    rates: dict[tuple[str, str], float] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        jobs = [
-            Job("/".join(k), _measure, (run.run, k[1], str(Path(scratch) / f"{i}.json"), threads), 1.0)
-            for i, (k, run) in enumerate(measured.items())
-        ]
-        for outcome in run_jobs(jobs, workers, threads, lambda share: None, lambda outcome: None):
-            if outcome.error:
-                raise StateError(f"{outcome.name} cannot be measured: {outcome.error}")
-        for i, k in enumerate(measured):
-            rates[k] = json.loads((Path(scratch) / f"{i}.json").read_text())
+    pairs = [(run, spec) for (_, spec), run in measured.items()]
+    found = measure_rates(pairs, choices["workers"], choices["threads"], choices["attention"])
+    rates = dict(zip(measured, found, strict=True))
     largest = max(measured, key=lambda k: kinds[k].model.n_params)
     total = 0.0
     for run in planned.runs:
         rate = rates.get((run.unit.size, study.arms[run.unit.arm].tokenizer), rates[largest])
         total += run.flops / rate
     once, each = STAGES
-    return total / min(workers, len(planned.runs)) + once + each * len(study.arms)
+    return total / min(choices["workers"], len(planned.runs)) + once + each * len(study.arms)
 
 
-def _measure(run: Run, spec: str, path: str, threads: int, progress: Callable[[float], None]) -> None:
+def measure_rates(runs: Sequence[tuple[PlannedRun, str]], workers: int, threads: int, attention: str) -> list[float]:
+    """Return the operations a second of each run and tokenizer, `workers` of them side by side.
+
+    Raises
+    ------
+    StateError
+        When one cannot be trained here.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = [Path(scratch) / f"{i}.json" for i in range(len(runs))]
+        jobs = [
+            Job(planned.run.name, _measure, (planned.run, spec, str(path), threads, attention), 1.0)
+            for (planned, spec), path in zip(runs, paths, strict=True)
+        ]
+        for outcome in run_jobs(jobs, workers, threads, lambda share: None, lambda outcome: None):
+            if outcome.error:
+                raise StateError(f"{outcome.name} cannot be measured: {outcome.error}")
+        return [json.loads(path.read_text()) for path in paths]
+
+
+def _measure(run: Run, spec: str, path: str, threads: int, attention: str, progress: Callable[[float], None]) -> None:
     """Write the operations a second of one kind of run."""
     from kleiber.tokens.train import train_tokenizer
     from kleiber.train.evaluate import Evaluation
@@ -79,7 +91,8 @@ def _measure(run: Run, spec: str, path: str, threads: int, progress: Callable[[f
         short = replace(run, model=model, train=settings, tokens=(steps * rows * settings.length,))
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            train(short, dna, tokenizer, evaluation, Path(folder) / "run", threads)  # type: ignore[arg-type]
+            out = Path(folder) / "run"
+            train(short, dna, tokenizer, evaluation, out, threads, attention=attention)  # type: ignore[arg-type]
             seconds.append(time.perf_counter() - start)
     operations = sum(model.flops(rows, settings.length, rows * settings.n_masked).values())
     rate = (MORE - FEW) * operations / max(1e-6, seconds[2] - seconds[1])

@@ -83,7 +83,8 @@ def run_jobs(
         waiting = sorted(set(range(len(jobs))) - set(outcomes), key=lambda i: -jobs[i].work)
         if not waiting:
             break
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(shares,)) as pool:
+        given = shares, context.Value("i")
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=given) as pool:
             _drain(pool, {pool.submit(_work, i, jobs[i]): i for i in waiting}, end, tell)
     for i in sorted(set(range(len(jobs))) - set(outcomes)):
         end(i, f"its worker process was killed {ATTEMPTS} times; you may have run out of memory")
@@ -117,9 +118,13 @@ def _limit_threads(threads: int) -> None:
         os.environ[variable] = str(threads)
 
 
-def _start_worker(shares: Any) -> None:
+def _start_worker(shares: Any, started: Any) -> None:
+    """Number the workers of a pool from 0 on: where there are GPUs, each computes on its own."""
     global _shares
     _shares = shares
+    with started.get_lock():
+        os.environ["LOCAL_RANK"] = str(started.value)
+        started.value += 1
 
 
 def _work(index: int, job: Job) -> str:

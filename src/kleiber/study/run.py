@@ -16,6 +16,7 @@ from kleiber.errors import KleiberError, StateError
 from kleiber.storage import locked, read_manifest, write_atomic, write_manifest
 from kleiber.study import analysis, stages, training
 from kleiber.study.config import Study, load_study
+from kleiber.study.machine import machine
 from kleiber.study.progress import Narrator
 
 __all__ = ["run_study", "sweep_study"]
@@ -85,7 +86,8 @@ def _prepare(study: Study, path: Path, out: Path, say: Narrator) -> None:
                 stages.tokenizer_of(study, out, spec)
         with say.stage("corpora"):
             stages.corpora(study, out)
-        training.machine(study, out)
+        with say.stage("what is fastest here"):
+            machine(study, stages.planned(study, out), out)
 
 
 def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:

@@ -23,6 +23,7 @@ from kleiber.study.config import EMBEDDED, Study
 from kleiber.study.plan import Plan, plan
 from kleiber.tokens.tokenizer import Tokenizer, load
 from kleiber.tokens.train import WINDOW, train_tokenizer
+from kleiber.train.config import ORIGINAL_WINDOW
 
 __all__ = [
     "bases_per_token",
@@ -142,7 +143,8 @@ def corpus_of(study: Study, out: Path, arm: str, unique: float = 1.0) -> Corpus:
     """Open what one arm reads: windows of the training territory, by its strategy."""
     reference, panel = genome(study, out)
     entry = study.arms[arm]
-    window, reach = _row_bases(study, out, entry.tokenizer)
+    original = (ORIGINAL_WINDOW, ORIGINAL_WINDOW)
+    window, reach = original if study.train.original else _row_bases(study, out, entry.tokenizer)
     config = _config(
         study,
         entry.sampling,

@@ -1,17 +1,9 @@
-"""Train every run of a study on this machine.
-
-What decides bytes and speed alike (threads per run, precision) is fixed once in ``machine.json``, so that a resumed or
-distributed study computes the same bytes throughout. One thread a run and as many runs as cores: a small model gains
-little from a second thread, and a study has many runs.
-"""
+"""Train every run of a study: what each of them is, where it lives, and how an engine calls it."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +13,13 @@ from kleiber.storage import digest, locked, read_manifest, write_atomic
 from kleiber.study import stages
 from kleiber.study.config import Study, Unit
 from kleiber.study.engine import Job, Outcome, run_jobs
+from kleiber.study.machine import machine
 from kleiber.study.progress import Narrator
 from kleiber.train.config import Run
 
-__all__ = ["machine", "run_folder", "run_of", "train_all", "train_unit"]
+__all__ = ["run_folder", "run_of", "train_all", "train_unit"]
 
 OVERHEAD = 2e9  # operations: what a step of a tiny model costs beside its arithmetic, to tell long jobs from short
-
-
-def machine(study: Study, out: Path) -> dict[str, Any]:
-    """Return the choices in ``machine.json``, making them the first time."""
-    path = out / "machine.json"
-    if not path.exists():
-        choices = {
-            "threads": 1,
-            "workers": len(os.sched_getaffinity(0)),
-            "precision": study.train.precision,
-            "attention": "matmul",
-            "cpu": platform.processor() or platform.machine(),
-        }
-        write_atomic(path, json.dumps(choices, indent=1) + "\n")
-    return json.loads(path.read_bytes())
 
 
 def run_of(study: Study, out: Path, unit: Unit) -> Run:
@@ -75,7 +53,7 @@ def run_folder(out: Path, run: Run) -> Path:
     return out / "runs" / run.name
 
 
-def train_unit(study: Study, out: Path, unit: Unit, threads: int, progress: Callable[[float], None]) -> None:
+def train_unit(study: Study, out: Path, unit: Unit, choices: dict[str, Any], progress: Callable[[float], None]) -> None:
     """Train one unit in this process, or return at once when it is done."""
     run = run_of(study, out, unit)
     folder = run_folder(out, run)
@@ -86,22 +64,27 @@ def train_unit(study: Study, out: Path, unit: Unit, threads: int, progress: Call
         (folder / "error.txt").unlink(missing_ok=True)
         (folder / "begun").touch()
         try:
-            _train(study, out, unit, run, threads, progress)
+            _train(study, out, unit, run, choices, progress)
         except Exception as error:
             write_atomic(folder / "error.txt", f"{type(error).__name__}: {error}\n")
             raise
 
 
-def _train(study: Study, out: Path, unit: Unit, run: Run, threads: int, progress: Callable[[float], None]) -> None:
+def _train(
+    study: Study, out: Path, unit: Unit, run: Run, choices: dict[str, Any], progress: Callable[[float], None]
+) -> None:
     from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train
+    from kleiber.train.strata import strata
 
     spec = study.arms[unit.arm].tokenizer
     tokenizer = stages.tokenizer_of(study, out, spec)
     heldout = stages.heldout_corpus(study, out, spec)
     evaluation = Evaluation.of(heldout, tokenizer, study.train, study.study.seed)
+    evaluation = replace(evaluation, strata=strata(evaluation, tokenizer, *stages.genome(study, out)))
     corpus = stages.corpus_of(study, out, unit.arm, unit.unique)
-    train(run, corpus, tokenizer, evaluation, run_folder(out, run), threads, progress)
+    folder, threads, attention = run_folder(out, run), choices["threads"], choices["attention"]
+    train(run, corpus, tokenizer, evaluation, folder, threads, progress, attention=attention)
 
 
 def train_all(study: Study, out: Path, say: Narrator, task: tuple[int, int] = (0, 1)) -> None:
@@ -117,11 +100,10 @@ def train_all(study: Study, out: Path, say: Narrator, task: tuple[int, int] = (0
     KleiberError
         When runs failed; the others are complete.
     """
-    choices = machine(study, out)
+    choices = machine(study, stages.planned(study, out), out)
     number, of = task
     runs = [(unit, run_of(study, out, unit)) for unit in study.units()[number::of]]
-    threads = choices["threads"]
-    todo = [_job(study, out, *one, threads) for one in runs if read_manifest(run_folder(out, one[1])) is None]
+    todo = [_job(study, out, *one, choices) for one in runs if read_manifest(run_folder(out, one[1])) is None]
     if not todo:
         return
     failed: list[Outcome] = []
@@ -133,7 +115,7 @@ def train_all(study: Study, out: Path, say: Narrator, task: tuple[int, int] = (0
 
     workers = min(choices["workers"], len(todo))
     with say.bar(f"training {len(todo)} runs") as told:
-        run_jobs(todo, workers, threads, told, ended)
+        run_jobs(todo, workers, choices["threads"], told, ended)
     if failed:
         problems = "\n".join(f"{outcome.name}: {outcome.error}" for outcome in failed)
         raise StateError(
@@ -142,7 +124,7 @@ def train_all(study: Study, out: Path, say: Narrator, task: tuple[int, int] = (0
         )
 
 
-def _job(study: Study, out: Path, unit: Unit, run: Run, threads: int) -> Job:
+def _job(study: Study, out: Path, unit: Unit, run: Run, choices: dict[str, Any]) -> Job:
     train = run.train
     flops = sum(run.model.flops(train.batch, train.length, train.batch * train.n_masked).values())
-    return Job(run.name, train_unit, (study, out, unit, threads), run.n_steps * (flops + OVERHEAD))
+    return Job(run.name, train_unit, (study, out, unit, choices), run.n_steps * (flops + OVERHEAD))

@@ -50,7 +50,8 @@ def _unigram(training: Corpus, tokenizer: Tokenizer, train: TrainConfig, evaluat
         )
         counts += np.bincount(ids.ravel(), minlength=tokenizer.vocab_size)
     counts[:FIRST_TOKEN] = 1
-    score = score_of(-np.log(counts / counts.sum())[evaluation.labels], evaluation)
+    labels = evaluation.labels
+    score = score_of(-np.log(counts / counts.sum())[labels], evaluation, labels == counts.argmax())
     return {"bits_per_base": score.bits_per_base, "se": score.bits_per_base_se, "nats_per_token": score.loss}
 
 

@@ -34,14 +34,21 @@ class Batch:
         int64 (B, S): [CLS], the row's tokens with some of them masked, [SEP].
     positions, labels
         int64 (B, K): where the predicted tokens stand in the row, and what they are.
+    weights
+        float32 (B,): what the summed loss of each row counts for; with them the loss is that of the whole batch however
+        it is cut into micro-batches and processes.
     n_bases
         Bases that the rows hold.
+    padding
+        int64 (B, S), 0 at [PAD]; None where every row is full.
     """
 
     inputs: NDArray[np.int64]
     positions: NDArray[np.int64]
     labels: NDArray[np.int64]
+    weights: NDArray[np.float32]
     n_bases: int
+    padding: NDArray[np.int64] | None = None
 
 
 @njit(cache=True, nogil=True)
@@ -102,4 +109,5 @@ class Batches:
         labels = np.empty_like(positions)
         vocab_size = self.tokenizer.vocab_size
         _mask(self.seed, MASKS, first, ids, train.mask_only, vocab_size, inputs, positions, labels)
-        return Batch(inputs, positions, labels, int(n_bases.sum()))
+        weights = np.full(train.batch, 1 / labels.size, np.float32)
+        return Batch(inputs, positions, labels, weights, int(n_bases.sum()))

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from kleiber.errors import ConfigError
-from kleiber.model.config import ModelConfig
+from kleiber.model.config import BACKENDS, ModelConfig
 
-__all__ = ["Run", "TrainConfig"]
+__all__ = ["ORIGINAL_WINDOW", "Run", "TrainConfig"]
+
+ORIGINAL_WINDOW = 700  # bases
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,14 @@ class TrainConfig:
         Disjoint mask sets under which each held-out row is scored.
     eval_rows
         Held-out rows at most, spread evenly over the held-out territory.
+    attention
+        ``"matmul"``, ``"sdpa"`` or ``"flex"``; ``"auto"`` is the fastest here: measured once by a study, and kept.
+    compile
+        Whether the network is compiled (`torch.compile`): faster after a minute or so.
+    original
+        The recipe of the original study to the letter, for reproduction: windows of 700 bases cut or padded to a row,
+        each token masked by a coin of its own, the mean of the micro-batches' means as the loss, weight decay on
+        everything, no clipping, and a linear schedule that counts micro-batches.
     """
 
     length: int = 128
@@ -80,6 +90,9 @@ class TrainConfig:
     eval_rate: float = 0.15
     eval_masks: int = 3
     eval_rows: int = 2000
+    attention: str = "auto"
+    compile: bool = False
+    original: bool = False
 
     def __post_init__(self) -> None:
         def check(key: str, holds: bool, wanted: str) -> None:
@@ -106,6 +119,12 @@ class TrainConfig:
         check("eval_rate", 0 < self.eval_rate <= 0.5, "above 0 and at most 0.5")
         check("eval_masks", 1 <= self.eval_masks <= int(1 / self.eval_rate), "at least 1 and at most 1 / eval_rate")
         check("eval_rows", self.eval_rows >= 2, "at least 2 rows")
+        check("attention", self.attention in ("auto", *BACKENDS), f"auto, {', '.join(BACKENDS)}")
+        if self.original:
+            check("schedule", self.schedule == "linear", '"linear" where original = true')
+            check("mask_only", not self.mask_only, "false where original = true")
+            divides = self.micro_batch > 0 and self.batch % self.micro_batch == 0
+            check("micro_batch", divides, f"a divisor of the {self.batch} rows of a step where original = true")
 
     @property
     def row_tokens(self) -> int:

@@ -51,6 +51,12 @@ class Devices:
         """Whether this process writes the files."""
         return self.rank == 0
 
+    def attention(self, length: int) -> str:
+        """Return how attention is usually fastest here for rows of `length` tokens; a study measures it instead."""
+        if self.device.type == "cuda":
+            return "sdpa" if length <= 512 else "flex"
+        return "matmul" if length <= 512 else "sdpa"
+
     def rows(self, batch: int) -> slice:
         """Return the rows of a batch that this process computes.
 

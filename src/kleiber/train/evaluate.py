@@ -9,7 +9,7 @@ tokens share a repeat or an isochore. The loss is a pseudo-likelihood of masked 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -47,6 +47,10 @@ class Evaluation:
         int64 (R,): the stretch of DNA that a row belongs to.
     n_bases
         Bases in all rows.
+    tiles
+        Contig and start (0-based, on the reference) of each row.
+    strata
+        bool (M, R, K) by name: scored tokens that are looked at apart (see `kleiber.train.strata`).
     """
 
     ids: NDArray[np.int64]
@@ -55,10 +59,11 @@ class Evaluation:
     clusters: NDArray[np.int64]
     n_bases: int
     tiles: list[tuple[str, int]]
+    strata: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, corpus: Corpus, tokenizer: Tokenizer, train: TrainConfig, seed: int) -> Evaluation:
-        """Lay out the held-out rows of a corpus.
+        """Lay out the held-out rows of a corpus, on the reference.
 
         Raises
         ------
@@ -74,8 +79,29 @@ class Evaluation:
                 "  Make [genome] holdout larger, or [train] length shorter."
             )
         chosen = [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, train.eval_rows).astype(int))]
-        tokens, n_bases = tokenizer.encode_rows(corpus.tile_rows(chosen, row_bases), train.row_tokens)
-        rows = len(chosen)
+        return cls._lay(corpus.tile_rows(chosen, row_bases), chosen, tokenizer, train, seed)
+
+    @classmethod
+    def of_haplotypes(cls, corpus: Corpus, tokenizer: Tokenizer, train: TrainConfig, seed: int) -> Evaluation:
+        """Lay out rows that a corpus draws: the first windows of its haplotypes."""
+        indices = np.arange(train.eval_rows)
+        found = [corpus.explain(int(i)) for i in indices]
+        tiles = [(where["contig"], where["start"] - 1) for where in found]
+        bases = corpus.rows(indices, train.row_tokens * tokenizer.max_token_length)
+        return cls._lay(bases, tiles, tokenizer, train, seed)
+
+    @classmethod
+    def _lay(
+        cls,
+        row_bases: NDArray[np.uint8],
+        tiles: list[tuple[str, int]],
+        tokenizer: Tokenizer,
+        train: TrainConfig,
+        seed: int,
+    ) -> Evaluation:
+        """Cut rows into tokens and draw the masks."""
+        tokens, n_bases = tokenizer.encode_rows(row_bases, train.row_tokens)
+        rows = len(tiles)
         ids = np.full((rows, train.length), SEP, np.int64)
         ids[:, 0] = CLS
         ids[:, 1:-1] = tokens
@@ -85,7 +111,7 @@ class Evaluation:
             draw_positions(np.uint64(seed), EVAL, np.uint64(r), train.row_tokens, order)
             positions[:, r] = order.reshape(train.eval_masks, -1) + 1
         bases = np.asarray(tokenizer.token_lengths)[ids[np.arange(rows)[None, :, None], positions]].astype(np.int64)
-        return cls(ids, positions, bases, cluster_ids(chosen), int(n_bases.sum()), chosen)
+        return cls(ids, positions, bases, cluster_ids(tiles), int(n_bases.sum()), tiles)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -95,7 +121,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Score:
-    """A held-out loss: nats per token and bits per base, each with its clustered standard error."""
+    """A held-out loss: nats per token and bits per base, each with its clustered standard error.
+
+    NaN where nothing was scored, and a NaN error where all of it lies in one cluster.
+    """
 
     loss: float
     loss_se: float
@@ -104,23 +133,43 @@ class Score:
     accuracy: float
     n_tokens: int
     n_bases: int
+    strata: dict[str, Score] = field(default_factory=dict)
 
 
-def score_of(nats: NDArray[np.float64], evaluation: Evaluation, hits: int = 0) -> Score:
-    """Summarise the negative log-likelihoods of the scored tokens, shape (M, R, K), in nats."""
-    tokens, bases = nats.size, int(evaluation.bases.sum())
-    total = float(nats.sum())
-    by_row = nats.sum((0, 2))
-    loss_se = clustered_se(by_row, np.full(len(by_row), nats.shape[0] * nats.shape[2]), evaluation.clusters)
-    base_se = clustered_se(by_row, evaluation.bases.sum((0, 2)), evaluation.clusters)
+def score_of(nats: NDArray[np.float64], evaluation: Evaluation, hits: NDArray[np.bool_]) -> Score:
+    """Summarise the scored tokens, in all and stratum by stratum.
+
+    Parameters
+    ----------
+    nats
+        (M, R, K) negative log-likelihoods.
+    hits
+        (M, R, K) whether the likeliest token was the right one.
+    """
+    everything = _score_where(np.ones(nats.shape, bool), nats, evaluation, hits)
+    strata = {name: _score_where(where, nats, evaluation, hits) for name, where in evaluation.strata.items()}
+    return replace(everything, strata=strata)
+
+
+def _score_where(
+    where: NDArray[np.bool_], nats: NDArray[np.float64], evaluation: Evaluation, hits: NDArray[np.bool_]
+) -> Score:
+    """Summarise the scored tokens of one stratum, (M, R, K)."""
+    by_row, tokens, bases = (
+        (values * where).sum((0, 2)) for values in (nats, np.ones(nats.shape, int), evaluation.bases)
+    )
+    total, n_tokens, n_bases = float(by_row.sum()), int(tokens.sum()), int(bases.sum())
+    if not n_tokens:
+        nothing = float("nan")
+        return Score(nothing, nothing, nothing, nothing, nothing, 0, 0)
     return Score(
-        total / tokens,
-        loss_se,
-        bits_per_base(total, bases),
-        bits_per_base(base_se, 1),
-        hits / tokens,
-        tokens,
-        bases,
+        total / n_tokens,
+        clustered_se(by_row, tokens, evaluation.clusters),
+        bits_per_base(total, n_bases),
+        bits_per_base(clustered_se(by_row, bases, evaluation.clusters), 1),
+        float(hits[where].mean()),
+        n_tokens,
+        n_bases,
     )
 
 
@@ -133,7 +182,7 @@ def cluster_ids(tiles: Sequence[tuple[str, int]]) -> NDArray[np.int64]:
 def clustered_se(sums: NDArray[np.float64], sizes: NDArray[np.int64], clusters: NDArray[np.int64]) -> float:
     """Return the standard error of Σ sums / Σ sizes when rows of a cluster are alike (linearised ratio)."""
     residual = np.bincount(clusters, sums - sums.sum() / sizes.sum() * sizes)
-    groups = len(residual)
+    groups = np.count_nonzero(np.bincount(clusters, sizes))
     if groups < 2:
         return float("nan")
     return float(np.sqrt(groups / (groups - 1) * (residual**2).sum()) / sizes.sum())
@@ -144,7 +193,7 @@ def score(model: DNABERT2, evaluation: Evaluation, chunk: int = 64) -> Score:
     """Score a model on the held-out rows, in the order of the rows and in chunks of fixed size."""
     model.eval()
     nats = np.empty(evaluation.positions.shape)
-    hits = 0
+    hits = np.empty(nats.shape, bool)
     device = next(model.parameters()).device
     labels = evaluation.labels
     for m, positions in enumerate(evaluation.positions):
@@ -156,6 +205,6 @@ def score(model: DNABERT2, evaluation: Evaluation, chunk: int = 64) -> Score:
             target = torch.from_numpy(labels[m, part]).to(device)
             loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
             nats[m, part] = loss.view(target.shape).double().cpu().numpy()
-            hits += int((logits.argmax(-1) == target).sum())
+            hits[m, part] = (logits.argmax(-1) == target).cpu().numpy()
     model.train()
     return score_of(nats, evaluation, hits)

@@ -20,10 +20,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from kleiber import __version__
+from kleiber import __version__, counter
 from kleiber.corpus.sampling import Corpus
 from kleiber.errors import Stopped
 from kleiber.model.dnabert2 import DNABERT2
@@ -36,12 +37,14 @@ from kleiber.train.config import Branch, Run
 from kleiber.train.devices import Devices, whole
 from kleiber.train.evaluate import Evaluation, score
 from kleiber.train.intervals import lay_intervals, score_intervals
-from kleiber.train.schedule import branch_lr, trunk_lr, warmup_steps
+from kleiber.train.original import IGNORED, OriginalBatches
+from kleiber.train.schedule import learning_rate
 from kleiber.train.trackers import Tracker
 
 __all__ = ["train"]
 
 CHECKPOINT_SECONDS = 30.0  # what a kill can cost
+DROPOUT = counter.stream_id("dropout")
 
 
 def train(
@@ -55,6 +58,7 @@ def train(
     init: dict[str, torch.Tensor] | None = None,
     shard: bool = False,
     tracker: Tracker | None = None,
+    attention: str = "auto",
 ) -> list[dict[str, Any]]:
     """Train one run to the end, or go on where it was stopped; return one observation a budget.
 
@@ -72,6 +76,9 @@ def train(
         Under ``torchrun``, cut the parameters into pieces (FSDP2) instead of giving each process all (DDP).
     tracker
         Is shown every line of the metrics.
+    attention
+        How attention is computed, one of `kleiber.model.config.BACKENDS`, or ``"auto"`` for what is usually fastest on
+        the device; the bytes of the result depend on it.
 
     Raises
     ------
@@ -83,7 +90,7 @@ def train(
         devices = Devices(shard)
         folder.mkdir(parents=True, exist_ok=True)
         with _stop_asked() as stop:
-            training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init)
+            training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init, attention)
             training.tracker = tracker if devices.is_first else None
             training.run_to_end()
         if devices.is_first:
@@ -128,21 +135,26 @@ class _Training:
         devices: Devices,
         stop: threading.Event,
         init: dict[str, torch.Tensor] | None,
+        attention: str,
     ):
         self.run, self.folder, self.evaluation = run, folder, evaluation
         self.progress, self.devices, self.stop = progress or (lambda share: None), devices, stop
         self.tracker: Tracker | None = None
         self.clock = Clock(folder / "timing.jsonl", devices.device, run.train.precision)
         self.diverged = 0  # the step at which the loss was no number any more
-        self.batches = Batches(corpus, tokenizer, run.train, run.seed)
+        kind = OriginalBatches if run.train.original else Batches
+        self.batches = kind(corpus, tokenizer, run.train, run.seed)
         self.branches = run.branches()
         self.intervals = lay_intervals(evaluation, tokenizer, 0)  # the same bases whatever the seed of a run
         self.model = DNABERT2(run.model)
         self.model.initialise(run.seed)
         if init is not None:
             self.model.load_state_dict(init)
+        self.model.use_attention(devices.attention(run.train.length) if attention == "auto" else attention)
         self.model.to(devices.device)
-        self.forward = devices.wrap(self.model)
+        wrapped = devices.wrap(self.model)
+        self.forward = torch.compile(wrapped) if run.train.compile else wrapped
+        self.no_sync = getattr(wrapped, "no_sync", nullcontext)  # DDP's; sharded gradients are reduced each time
         self.mine = devices.rows(run.train.batch)
         self.optimizer = _optimizer(self.model, run)
         self.peak = run.train.peak_lr(run.model)
@@ -196,13 +208,8 @@ class _Training:
         """Take optimizer steps up to `until`, on the trunk or in a cooldown."""
         phase = f"cooldown-{branch.tokens}" if branch else "trunk"
         finished = sum(b.end - b.start for b in self.branches[: len(self.rows)])
-        train, first = self.run.train, self.branches[0]
         while self.step < until and not self.diverged:
-            if branch:
-                warmup = warmup_steps(train.schedule, train.warmup, first, branch)
-                lr = branch_lr(train.schedule, self.peak, warmup, branch, self.step)
-            else:
-                lr = trunk_lr(self.peak, warmup_steps("wsd", train.warmup, first, first), self.step)
+            lr = learning_rate(self.run.train, self.peak, self.branches[0], branch, self.step)
             batch = self.batches[self.step]
             loss, norm, is_due, stop = self._update(batch, lr)
             self.step += 1
@@ -234,9 +241,10 @@ class _Training:
         total = torch.zeros(())
         for at in range(0, len(rows), size):
             part = slice(rows[at], rows[min(at + size, len(rows)) - 1] + 1)
-            with self._without_sync() if at + size < len(rows) else nullcontext():
+            with self.no_sync() if at + size < len(rows) else nullcontext():
                 total += self._backward(batch, part)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.run.train.clip)
+        clip = float("inf") if self.run.train.original else self.run.train.clip
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.optimizer.step()
         is_due = self.devices.is_first and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
         flags = [float(total) / self.devices.world, float(is_due), float(self.stop.is_set())]
@@ -246,28 +254,21 @@ class _Training:
     def _backward(self, batch: Batch, part: slice) -> torch.Tensor:
         """Add the gradient of some rows of a batch; return their part of its loss, times the processes.
 
-        Divided by the masked tokens of the whole batch, so that the sum over parts is the batch's mean however it is
-        cut; times the processes, because DDP and FSDP average over them.
+        Times the processes, because DDP and FSDP average over them.
         """
         device, train = self.devices.device, self.run.train
-        ids, positions, labels = (
-            torch.from_numpy(array[part]).to(device) for array in (batch.inputs, batch.positions, batch.labels)
-        )
+        arrays = (batch.inputs, batch.positions, batch.labels, batch.weights)
+        ids, positions, labels, weights = (torch.from_numpy(array[part]).to(device) for array in arrays)
+        padding = None if batch.padding is None else torch.from_numpy(batch.padding[part]).to(device)
+        if self.run.model.dropout:  # what is dropped is a function of the row too, or a resumed run would differ
+            row = self.step * train.batch + part.start
+            torch.manual_seed(int(counter.draws(self.run.seed, DROPOUT, row, 1)[0] >> np.uint64(1)))
         with torch.autocast(device.type, torch.bfloat16) if train.precision == "bf16" else nullcontext():
-            logits = self.forward(ids, rows=positions)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
-        loss = loss * (self.devices.world / (train.batch * train.n_masked))
+            logits = self.forward(ids, padding, positions)
+        nats = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none", ignore_index=IGNORED)
+        loss = (nats.view(labels.shape).sum(1) * weights).sum() * self.devices.world
         loss.backward()
         return loss.detach().cpu()
-
-    @contextmanager
-    def _without_sync(self) -> Iterator[None]:
-        """Add up gradients without reducing them over the processes."""
-        if isinstance(self.forward, torch.nn.parallel.DistributedDataParallel):
-            with self.forward.no_sync():
-                yield
-        else:
-            yield
 
     def _log(self, phase: str, loss: float, lr: float, norm: float) -> None:
         line = {
@@ -319,12 +320,18 @@ class _Training:
             "bits_per_base": result.bits_per_base,
             "bits_per_base_se": result.bits_per_base_se,
             "accuracy": result.accuracy,
+            **{
+                f"bits_per_base_{name}{suffix}": value
+                for name, stratum in result.strata.items()
+                for suffix, value in (("", stratum.bits_per_base), ("_se", stratum.bits_per_base_se))
+            },
             "bits_per_base_intervals": by_interval[0],
             "bits_per_base_intervals_se": by_interval[1],
             "train_loss": self._train_loss(branch) if self.devices.is_first else None,
             "flops": flops,
             "flops_6nd": 6 * model.n_params * tokens,
             "threads": torch.get_num_threads(),
+            "attention": self.model.bert.encoder.backend,
             "status": "done",
         }
         weights = {name: whole(tensor.detach()).cpu().clone() for name, tensor in self.model.named_parameters()}
@@ -380,9 +387,9 @@ class _Training:
 
 
 def _optimizer(model: DNABERT2, run: Run) -> torch.optim.AdamW:
-    """Return AdamW with decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    vectors = [p for p in model.parameters() if p.ndim != 2]
-    groups = [{"params": matrices, "weight_decay": run.train.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """Return AdamW with decay on matrices only; on everything in the original recipe."""
     train = run.train
+    decayed = [p for p in model.parameters() if p.ndim == 2 or train.original]
+    others = [p for p in model.parameters() if not (p.ndim == 2 or train.original)]
+    groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=0.0, betas=(train.beta1, train.beta2), eps=train.epsilon, fused=True)

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from math import cos, pi, sqrt
 
-from kleiber.train.config import Branch
+from kleiber.train.config import Branch, TrainConfig
+from kleiber.train.original import original_lr
 
-__all__ = ["branch_lr", "trunk_lr", "warmup_steps"]
+__all__ = ["branch_lr", "learning_rate", "trunk_lr"]
 
 
-def warmup_steps(schedule: str, warmup: float, first: Branch, branch: Branch) -> int:
-    """Return the steps of the warm-up: of WSD's one trunk, or of a budget that trains alone."""
-    return max(1, round(warmup * (first if schedule == "wsd" else branch).end))
+def learning_rate(train: TrainConfig, peak: float, first: Branch, branch: Branch | None, step: int) -> float:
+    """Return the rate of one step (from 0), on the trunk (`branch` is None) or in a branch.
+
+    Parameters
+    ----------
+    first
+        The run's smallest budget, which the warm-up of WSD's one trunk is a share of.
+    """
+    if branch is None:
+        return trunk_lr(peak, _warmup(train, first), step)
+    if train.original:
+        return original_lr(train, peak, branch.end, step)
+    return branch_lr(train.schedule, peak, _warmup(train, first if train.schedule == "wsd" else branch), branch, step)
+
+
+def _warmup(train: TrainConfig, of: Branch) -> int:
+    return max(1, round(train.warmup * of.end))
 
 
 def trunk_lr(peak: float, warmup: int, step: int) -> float:

@@ -1,0 +1,127 @@
+"""What decides bytes and speed alike: how attention is computed, and how many threads a run has.
+
+Both are measured once, on the model that a study spends most on, and kept in ``machine.json``, so that a resumed or
+distributed study computes the same bytes throughout. One thread a run and as many runs as cores stays the choice, and
+plain matrix products for attention, unless another is faster by more than the clock errs. A study that is over sooner
+than it could be measured takes them as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from kleiber.model.config import BACKENDS
+from kleiber.storage import write_atomic
+from kleiber.study.clock import LARGEST, measure_rates
+from kleiber.study.config import Study
+from kleiber.study.plan import Plan, PlannedRun
+
+__all__ = ["choose", "cpu_name", "machine"]
+
+SMALL = 2e13  # operations of a study that is over in a minute or two
+MARGIN = 1.05  # what is faster by less than this is as fast
+
+
+def machine(study: Study, planned: Plan, out: Path) -> dict[str, Any]:
+    """Return the choices in ``machine.json``, making them the first time."""
+    path = out / "machine.json"
+    if not path.exists():
+        write_atomic(path, json.dumps(choose(study, planned), indent=1) + "\n")
+    return json.loads(path.read_bytes())
+
+
+def choose(study: Study, planned: Plan) -> dict[str, Any]:
+    """Measure what is fastest here.
+
+    Returns
+    -------
+    ``threads`` of a run, ``workers`` side by side, ``attention``, what the machine is, and the operations a second of
+    everything that was tried (``measured``).
+    """
+    cores, gpus = len(os.sched_getaffinity(0)), _n_gpus()
+    workers = gpus or cores
+    choices: dict[str, Any] = {
+        "threads": max(1, cores // workers),
+        "workers": workers,
+        "attention": "matmul" if study.train.attention == "auto" else study.train.attention,
+        "precision": study.train.precision,
+        "cpu": cpu_name(),
+        "gpus": gpus,
+        "measured": {},
+    }
+    if planned.flops > SMALL:
+        costliest = _costliest(planned)
+        spec = study.arms[costliest.unit.arm].tokenizer
+        if study.train.attention == "auto":
+            _choose_attention(choices, costliest, spec)
+        if not gpus:
+            _choose_threads(choices, costliest, spec, cores)
+    return choices
+
+
+def _choose_attention(choices: dict[str, Any], run: PlannedRun, spec: str) -> None:
+    """FlexAttention only where it has a backward pass: on a GPU, and only for rows too long for a bias on paper."""
+    long = choices["gpus"] and run.run.train.length > 512
+    tried = [name for name in BACKENDS if name != "flex" or long]
+    for name in tried:
+        _measure(choices, run, spec, choices["workers"], choices["threads"], name)
+    _take_fastest(choices, [{"attention": name} for name in tried])
+
+
+def _choose_threads(choices: dict[str, Any], run: PlannedRun, spec: str, cores: int) -> None:
+    """Try every power of two up to all cores."""
+    options = [{"workers": cores // n, "threads": n} for n in (2**k for k in range(cores.bit_length())) if n <= cores]
+    for option in options:
+        _measure(choices, run, spec, option["workers"], option["threads"], choices["attention"])
+    _take_fastest(choices, options)
+
+
+def _label(workers: int, threads: int, attention: str) -> str:
+    return f"{workers} x {threads} threads, {attention}"
+
+
+def _measure(choices: dict[str, Any], run: PlannedRun, spec: str, workers: int, threads: int, attention: str) -> None:
+    """Note the operations a second of some workers side by side, each with the same run."""
+    label = _label(workers, threads, attention)
+    if label not in choices["measured"]:
+        choices["measured"][label] = sum(measure_rates([(run, spec)] * workers, workers, threads, attention))
+
+
+def _take_fastest(choices: dict[str, Any], options: list[dict[str, Any]]) -> None:
+    """Take the fastest option, the first one among equals."""
+
+    def rate(option: dict[str, Any]) -> float:
+        taken = {**choices, **option}
+        return choices["measured"][_label(taken["workers"], taken["threads"], taken["attention"])]
+
+    best = max(options, key=rate)
+    if rate(best) > MARGIN * rate(options[0]):
+        choices.update(best)
+    else:
+        choices.update(options[0])
+
+
+def _costliest(planned: Plan) -> PlannedRun:
+    """Return the run on which most operations go, among those that can be tried in seconds."""
+    small = [run for run in planned.runs if run.model.n_params <= LARGEST]
+    return max(small, key=lambda run: run.flops) if small else min(planned.runs, key=lambda run: run.model.n_params)
+
+
+def cpu_name() -> str:
+    """Return the processor's name, as Linux tells it."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _n_gpus() -> int:
+    """Count the GPUs that this process may use, without loading torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
