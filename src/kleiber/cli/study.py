@@ -138,7 +138,8 @@ def plan(
         )
     print(f"{len(facts['runs'])} runs, {facts['flops']:.4e} FLOPs, {facts['n_bytes'] / 1e9:.2f} GB on disk")
     if "hours_here" in facts:
-        print(f"on this machine, {facts['workers']} runs side by side: {_duration(facts['hours_here'])}")
+        side = f"{facts['machine']['workers']} runs side by side, {facts['machine']['threads']} threads each"
+        print(f"on this machine, {side}: {_duration(facts['hours_here'])}")
     if "hours_gpu" in facts:
         print(f"on {gpus} x {gpu} at {mfu:.0%} of peak: {_duration(facts['hours_gpu'])}")
     print("the design:")
@@ -148,8 +149,6 @@ def plan(
 
 def _plan_facts(study: Any, whole: Any, gpu: str | None, mfu: float, gpus: int, measure: bool) -> dict[str, Any]:
     """Return a plan as JSON."""
-    import os
-
     from kleiber.study.plan import checklist
 
     facts: dict[str, Any] = {
@@ -178,9 +177,11 @@ def _plan_facts(study: Any, whole: Any, gpu: str | None, mfu: float, gpus: int, 
         facts["hours_gpu"] = whole.hours_on(gpu, mfu, gpus)
     if measure:
         from kleiber.study.clock import predict_seconds
+        from kleiber.study.machine import choose
 
-        facts["workers"] = len(os.sched_getaffinity(0))
-        facts["hours_here"] = predict_seconds(study, whole, facts["workers"], 1) / 3600
+        choices = choose(study, whole)
+        facts["machine"] = choices
+        facts["hours_here"] = predict_seconds(study, whole, choices) / 3600
     return facts
 
 
