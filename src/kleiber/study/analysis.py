@@ -37,7 +37,8 @@ def analyse(study: Study, out: Path) -> None:
         for result in _laws(
             study, out, table.filter(pl.col("arm") == arm), [r for r in runs if r.labels["arm"] == arm]
         ):
-            _write_json(out / "fits" / f"{arm}.{result.method}.json", result.to_dict())
+            kind = result.method if result.form in ("", "chinchilla") else result.form
+            _write_json(out / "fits" / f"{arm}.{kind}.json", result.to_dict())
 
 
 def observations(out: Path, runs: list[Run]) -> pl.DataFrame:
@@ -73,14 +74,16 @@ def _baselines(study: Study, out: Path) -> dict[str, Any]:
 
 
 def _laws(study: Study, out: Path, table: pl.DataFrame, runs: list[Run]) -> list[FitResult]:
-    points = Observations.of(table)
-    curves = [_curve(out, run) for run in runs if run.labels["unique"] == max(study.ladder.unique)]
-    return [
-        examine(fit(points, bootstrap=study.fit.bootstrap, seed=study.study.seed), points),
-        isoflop(points),
-        envelope(curves),
-        gradient_rule(curves),
-    ]
+    """Fit the points that read most unique data by every method; all of them by the law that counts repeats."""
+    most = table["unique"].max()
+    points = Observations.of(table.filter(pl.col("unique") == most))
+    curves = [_curve(out, run) for run in runs if run.labels["unique"] == most]
+    found = fit(points, bootstrap=study.fit.bootstrap, seed=study.study.seed)
+    laws = [examine(found, points), isoflop(points), envelope(curves), gradient_rule(curves)]
+    if table["unique"].n_unique() > 1:
+        in_tokens = table.with_columns(unique_tokens=pl.col("n_unique_bases") / pl.col("bases_per_token"))
+        laws.append(fit(Observations.of(in_tokens), form="data-constrained"))
+    return laws
 
 
 def _curve(out: Path, run: Run) -> LossCurve:

@@ -34,7 +34,7 @@ OPERATIONS = 4e10  # of a measured step at most: rows are left out until it fits
 def predict_seconds(study: Study, planned: Plan, choices: dict[str, Any]) -> float:
     """Return the wall seconds of a whole study on this machine, run as `kleiber.study.machine` chose."""
     kinds: dict[tuple[str, str], PlannedRun] = {}
-    for run in planned.runs:
+    for run in (*planned.runs, *planned.trials):
         kinds.setdefault((run.unit.size, study.arms[run.unit.arm].tokenizer), run)
     measured = {k: run for k, run in kinds.items() if run.model.n_params <= LARGEST}
     if not measured:
@@ -45,7 +45,7 @@ def predict_seconds(study: Study, planned: Plan, choices: dict[str, Any]) -> flo
     rates = dict(zip(measured, found, strict=True))
     largest = max(measured, key=lambda k: kinds[k].model.n_params)
     total = 0.0
-    for run in planned.runs:
+    for run in (*planned.runs, *planned.trials):
         rate = rates.get((run.unit.size, study.arms[run.unit.arm].tokenizer), rates[largest])
         total += run.flops / rate
     once, each = STAGES

@@ -45,6 +45,8 @@ class Genome:
         Phased VCF or BCF files, or ``["embedded"]``; none for a study of the reference alone.
     holdout
         Whole contigs (``"chr8"``) or blocks (``"20:3,500,001-4,000,000"``, 1-based inclusive).
+    fallback
+        ``"embedded"``: where the files of `reference` and `panel` are not there, take the embedded data, and say so.
     policy
         Which conflicting edits of a haplotype win: ``"bcftools"`` or ``"edits"``.
     min_af
@@ -54,6 +56,7 @@ class Genome:
     reference: str
     holdout: tuple[str, ...]
     panel: tuple[str, ...] = ()
+    fallback: str = ""
     policy: str = "bcftools"
     min_af: float = 0.0
 
@@ -70,11 +73,14 @@ class Arm:
         ``"bpe1024"``, ``"6mer"``, ``"nucleotide"``, or the path of a ``tokenizer.json``.
     reverse_complement
         Probability that a window is read from the other strand.
+    unique
+        Fractions of the territory, in place of the ladder's.
     """
 
     sampling: str
     tokenizer: str
     reverse_complement: float = 0.0
+    unique: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,14 +95,39 @@ class Ladder:
         Budgets D in tokens a run reads; all budgets of a size come from one trunk.
     unique
         Fractions of the training territory that may be read; below 1 data repeat on purpose.
+    repeated
+        Sizes that are trained on every fraction; the others on the largest alone. All when empty.
     seeds
-        Replicates of every run.
+        Replicates of a run.
+    replicated
+        Sizes that get them; the others are trained once. All when empty.
     """
 
     sizes: tuple[str, ...]
     tokens: tuple[float, ...]
     unique: tuple[float, ...] = (1.0,)
+    repeated: tuple[str, ...] = ()
     seeds: int = 1
+    replicated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tune:
+    """``[tune]``: a small sweep that finds the learning rate by size; without it `[train]` gives the rate.
+
+    Attributes
+    ----------
+    sizes
+        At least three of them, as in the ladder; the first arm is trained.
+    tokens
+        Data of each trial.
+    factors
+        Multiples of the rate that `[train]` gives, at least three.
+    """
+
+    sizes: tuple[str, ...] = ()
+    tokens: float = 1e6
+    factors: tuple[float, ...] = (0.5, 0.71, 1.0, 1.41, 2.0)
 
 
 @dataclass(frozen=True)
@@ -114,12 +145,16 @@ class Fit:
 
 @dataclass(frozen=True)
 class Unit:
-    """One training run of the ladder: an arm at one size, seed and share of unique data, with all its budgets."""
+    """One training run of the ladder: an arm at one size, seed and share of unique data, with all its budgets.
+
+    A trial of `[tune]` has the multiple of the learning rate that it tries; it is 0 for a run of the ladder.
+    """
 
     arm: str
     size: str
     seed: int
     unique: float
+    factor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,16 +166,31 @@ class Study:
     arms: dict[str, Arm]
     ladder: Ladder
     train: TrainConfig = field(default_factory=TrainConfig)
+    tune: Tune = field(default_factory=Tune)
     fit: Fit = field(default_factory=Fit)
 
     def units(self) -> list[Unit]:
         """Return every run of the study, arm by arm, small sizes first."""
+        ladder = self.ladder
         return [
             Unit(arm, size, self.study.seed + replicate, unique)
             for arm in self.arms
-            for size in self.ladder.sizes
-            for unique in self.ladder.unique
-            for replicate in range(self.ladder.seeds)
+            for size in ladder.sizes
+            for unique in self.shares(arm, size)
+            for replicate in range(ladder.seeds if size in (ladder.replicated or ladder.sizes) else 1)
+        ]
+
+    def shares(self, arm: str, size: str) -> tuple[float, ...]:
+        """Return the fractions of the territory that an arm is trained on at one size."""
+        shares = self.arms[arm].unique or self.ladder.unique
+        return shares if size in (self.ladder.repeated or self.ladder.sizes) else (max(shares),)
+
+    def trials(self) -> list[Unit]:
+        """Return the runs that tune the learning rate."""
+        arm = next(iter(self.arms))
+        share = max(self.shares(arm, self.ladder.sizes[0]))
+        return [
+            Unit(arm, size, self.study.seed, share, factor) for size in self.tune.sizes for factor in self.tune.factors
         ]
 
     def tokenizers(self) -> list[str]:
@@ -276,8 +326,20 @@ def _check_values(study: Study, name: str) -> None:
         or list(ladder.tokens) != sorted(set(ladder.tokens))
     ):
         refuse("[ladder] tokens", f"must be increasing numbers of tokens, not {list(ladder.tokens)}.")
-    if not ladder.unique or any(not 0 < u <= 1 for u in ladder.unique):
-        refuse("[ladder] unique", f"must be fractions above 0 and up to 1, not {list(ladder.unique)}.")
+    for where, shares in (
+        ("[ladder]", ladder.unique),
+        *((f"[arms] {a}", e.unique or (1.0,)) for a, e in study.arms.items()),
+    ):
+        if not shares or any(not 0 < u <= 1 for u in shares):
+            refuse(f"{where} unique", f"must be fractions above 0 and up to 1, not {list(shares)}.")
+    for key in ("repeated", "replicated"):
+        if strangers := sorted(set(getattr(ladder, key)) - set(ladder.sizes)):
+            refuse(f"[ladder] {key}", f"names {strangers[0]!r}, which is none of its sizes.")
+    tune = study.tune
+    if tune.sizes and (len(set(tune.sizes)) < 3 or len(set(tune.factors)) < 3 or min(tune.factors) <= 0):
+        refuse("[tune]", "needs at least 3 sizes and 3 factors above 0.")
+    if study.genome.fallback not in ("", EMBEDDED):
+        refuse("[genome] fallback", f'can be "embedded", not {study.genome.fallback!r}.')
     if ladder.seeds < 1:
         refuse("[ladder] seeds", f"must be at least 1, not {ladder.seeds}.")
     if study.fit.bootstrap < 100:

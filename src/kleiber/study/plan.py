@@ -46,17 +46,20 @@ class Plan:
 
     Attributes
     ----------
+    runs, trials
+        The ladder, and the small runs that tune its learning rate.
     n_unique_bases
         Of the training territory; None when the genome has not been read yet.
     """
 
     runs: tuple[PlannedRun, ...]
+    trials: tuple[PlannedRun, ...]
     n_unique_bases: int | None
 
     @property
     def flops(self) -> int:
-        """Operations of all runs, trunks and cooldowns."""
-        return sum(run.flops for run in self.runs)
+        """Operations of all runs, trunks and cooldowns, and of the trials that tune the learning rate."""
+        return sum(run.flops for run in (*self.runs, *self.trials))
 
     @property
     def n_bytes(self) -> int:
@@ -94,17 +97,19 @@ def plan(study: Study, n_unique_bases: int | None = None, bases_per_token: dict[
         What is known of the data: bases of the training territory, and of a token, by the tokenizer's specification.
     """
     known = bases_per_token or {}
-    runs = []
-    for unit in study.units():
-        spec = study.arms[unit.arm].tokenizer
-        model = shape_for(unit.size, vocab_size(spec), study.train.dropout)
-        run = Run(f"{unit.arm}.{unit.size}", model, study.train, tuple(map(round, study.ladder.tokens)), unit.seed)
-        train = study.train
-        step = sum(model.flops(train.batch, train.length, train.batch * train.n_masked).values())
-        per_token = known.get(spec) or _expected_bases(spec)
-        last = run.branches()[-1].end * train.batch * train.row_tokens * per_token
-        runs.append(PlannedRun(unit, run, step * run.n_steps, last))
-    return Plan(tuple(runs), n_unique_bases)
+    runs, trials = (tuple(_planned(study, unit, known) for unit in units) for units in (study.units(), study.trials()))
+    return Plan(runs, trials, n_unique_bases)
+
+
+def _planned(study: Study, unit: Unit, bases_per_token: dict[str, float]) -> PlannedRun:
+    spec, train = study.arms[unit.arm].tokenizer, study.train
+    model = shape_for(unit.size, vocab_size(spec), train.dropout)
+    budgets = (study.tune.tokens,) if unit.factor else study.ladder.tokens
+    run = Run(f"{unit.arm}.{unit.size}", model, train, tuple(map(round, budgets)), unit.seed)
+    step = sum(model.flops(train.batch, train.length, train.batch * train.n_masked).values())
+    per_token = bases_per_token.get(spec) or _expected_bases(spec)
+    last = run.branches()[-1].end * train.batch * train.row_tokens * per_token
+    return PlannedRun(unit, run, step * run.n_steps, last)
 
 
 def vocab_size(spec: str) -> int:
@@ -150,23 +155,31 @@ def checklist(study: Study, planned: Plan | None = None) -> list[dict[str, str]]
     sizes, budgets = len(ladder.sizes), len(ladder.tokens)
     reach = ladder.tokens[-1] / ladder.tokens[0]
     whole = all(":" not in region for region in study.genome.holdout)
+    shares = sorted({unit.unique for unit in study.units()})
     checks = [
         _check("at least 5 sizes under one rule of shape", sizes >= 5, sizes >= 3, f"{sizes} sizes"),
         _check("at least 4 annealed budgets a size", budgets >= 4, budgets >= 3, f"{budgets} budgets"),
         _check("budgets over a factor of 4 or more", reach >= 4, reach >= 2, f"a factor of {reach:.3g}"),
         _check(
             "learning rate by size",
-            train.lr_exponent != 0,
+            bool(study.tune.sizes) or train.lr_exponent != 0,
             True,
-            f"{train.lr:g} at {train.lr_size:g} parameters, times (N / {train.lr_size:g})^{train.lr_exponent:g}",
+            f"tuned at {len(study.tune.sizes)} sizes"
+            if study.tune.sizes
+            else f"{train.lr:g} at {train.lr_size:g} parameters, times (N / {train.lr_size:g})^{train.lr_exponent:g}",
         ),
-        _check("at least 2 seeds", ladder.seeds >= 2, True, f"{ladder.seeds} a run"),
+        _check(
+            "at least 2 seeds of 3 configurations",
+            ladder.seeds >= 2 and len(ladder.replicated or ladder.sizes) * len(study.arms) >= 3,
+            True,
+            f"{ladder.seeds} a run" + (f", of {', '.join(ladder.replicated)}" if ladder.replicated else ""),
+        ),
         _check("whole contigs held out", whole, bool(study.genome.holdout), ", ".join(study.genome.holdout)),
         _check(
             "repeats varied on purpose",
-            len(ladder.unique) >= 3,
+            len(shares) >= 3,
             True,
-            f"unique share of the territory: {', '.join(f'{u:g}' for u in ladder.unique)}",
+            f"unique share of the territory: {', '.join(f'{u:g}' for u in shares)}",
         ),
     ]
     if planned is not None:
@@ -192,7 +205,11 @@ def _bracketed(study: Study, planned: Plan) -> list[float]:
     first = next(iter(study.arms))
     ranges = []
     for run in planned.runs:
-        if run.unit.arm == first and run.unit.seed == study.study.seed and run.unit.unique == max(study.ladder.unique):
+        if (
+            run.unit.arm == first
+            and run.unit.seed == study.study.seed
+            and run.unit.unique == max(study.shares(first, run.unit.size))
+        ):
             step = run.flops / run.run.n_steps
             ends = [branch.end * step for branch in run.run.branches()]
             ranges.append((ends[0], ends[-1]))

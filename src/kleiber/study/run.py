@@ -18,6 +18,7 @@ from kleiber.study import analysis, stages, training
 from kleiber.study.config import Study, load_study
 from kleiber.study.machine import machine
 from kleiber.study.progress import Narrator
+from kleiber.study.tuning import tune
 
 __all__ = ["run_study", "sweep_study"]
 
@@ -88,11 +89,14 @@ def _prepare(study: Study, path: Path, out: Path, say: Narrator) -> None:
             stages.corpora(study, out)
         with say.stage("what is fastest here"):
             machine(study, stages.planned(study, out), out)
+        tune(study, out, say)
 
 
 def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:
     """Build the genome and lay down the study; inputs that cannot be read leave no folder behind."""
     is_new = not (out / "study.toml").exists()
+    if is_new and study.genome.fallback and str(stages.genome_files(study)[0]) != study.genome.reference:
+        say.line(f"{study.genome.reference} or its panel is not there: the study reads the embedded data instead.")
     try:
         with say.stage("genome"):
             stages.genome(study, out)

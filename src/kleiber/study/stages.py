@@ -52,14 +52,14 @@ def genome_files(study: Study) -> tuple[Path, tuple[Path, ...]]:
     folder = Path(str(files("kleiber") / "data" / "embedded"))
     embedded = {"reference": folder / "chr20_1-4Mb.GRCh37.fa.gz", "panel": folder / "EUR300.chr20_1-4Mb.vcf.gz"}
 
-    def locate(key: str, name: str) -> Path:
-        path = embedded[key] if name == EMBEDDED else Path(name)
-        if not path.is_file():
-            raise ConfigError(f"There is no file {path}, which [genome] {key} of the study names.")
-        return path
-
-    panel = tuple(locate("panel", name) for name in study.genome.panel)
-    return locate("reference", study.genome.reference), panel
+    named = [("reference", study.genome.reference), *(("panel", name) for name in study.genome.panel)]
+    found = [(key, embedded[key] if name == EMBEDDED else Path(name)) for key, name in named]
+    missing = [(key, path) for key, path in found if not path.is_file()]
+    if missing and study.genome.fallback:
+        return embedded["reference"], (embedded["panel"],) if study.genome.panel else ()
+    for key, path in missing:
+        raise ConfigError(f"There is no file {path}, which [genome] {key} of the study names.")
+    return found[0][1], tuple(path for _, path in found[1:])
 
 
 def genome(study: Study, out: Path) -> tuple[Reference, Panel | None]:

@@ -39,8 +39,11 @@ def status(study: Study, out: Path) -> list[RunStatus]:
 
     ``running`` is a run whose folder a process holds at this moment; ``stopped`` one that has begun and nobody holds.
     """
-    if read_manifest(out / "genome") is None or any(
-        read_manifest(out / "tokenizer" / stages.tokenizer_label(spec)) is None for spec in study.tokenizers()
+    is_prepared = (out / "lr.json").exists() or not study.tune.sizes
+    if (
+        not is_prepared
+        or read_manifest(out / "genome") is None
+        or any(read_manifest(out / "tokenizer" / stages.tokenizer_label(spec)) is None for spec in study.tokenizers())
     ):
         return [RunStatus("", unit.arm, unit.size, unit.seed, "missing") for unit in study.units()]
     found = []

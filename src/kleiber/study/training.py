@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from kleiber.study.config import Study, Unit
 from kleiber.study.engine import Job, Outcome, run_jobs
 from kleiber.study.machine import machine
 from kleiber.study.progress import Narrator
-from kleiber.train.config import Run
+from kleiber.train.config import Run, TrainConfig
 
-__all__ = ["run_folder", "run_of", "train_all", "train_unit"]
+__all__ = ["run_folder", "run_of", "train_all", "train_unit", "train_units"]
 
 OVERHEAD = 2e9  # operations: what a step of a tiny model costs beside its arithmetic, to tell long jobs from short
 
@@ -30,8 +31,9 @@ def run_of(study: Study, out: Path, unit: Unit) -> Run:
     heldout = stages.heldout_corpus(study, out, arm.tokenizer)
     label = stages.tokenizer_label(arm.tokenizer)
     model = shape_for(unit.size, tokenizer.vocab_size, study.train.dropout)
-    tokens = tuple(round(d) for d in study.ladder.tokens)
-    decides = [asdict(model), asdict(study.train), tokens, unit.seed, corpus.fingerprint, tokenizer.fingerprint]
+    tokens = (round(study.tune.tokens),) if unit.factor else tuple(round(d) for d in study.ladder.tokens)
+    settings = _settings(study, out, unit)
+    decides = [asdict(model), asdict(settings), tokens, unit.seed, corpus.fingerprint, tokenizer.fingerprint]
     config_hash = digest(decides)
     labels: dict[str, str | int | float] = {
         "config_hash": config_hash[:16],
@@ -45,7 +47,17 @@ def run_of(study: Study, out: Path, unit: Unit) -> Run:
         "eval_set": digest([heldout.fingerprint, tokenizer.fingerprint, study.train.eval_rows])[:12],
     }
     name = f"{arm.sampling}.{label}.{unit.size}.{config_hash[:6]}"
-    return Run(name, model, study.train, tokens, unit.seed, labels=labels)
+    return Run(name, model, settings, tokens, unit.seed, labels=labels)
+
+
+def _settings(study: Study, out: Path, unit: Unit) -> TrainConfig:
+    """Return how a unit is trained: a trial at a multiple of the given rate, others by the tuned rule, if any."""
+    if unit.factor:
+        return replace(study.train, lr=study.train.lr * unit.factor)
+    if not study.tune.sizes:
+        return study.train
+    tuned = json.loads((out / "lr.json").read_bytes())
+    return replace(study.train, **{key: tuned[key] for key in ("lr", "lr_size", "lr_exponent")})
 
 
 def run_folder(out: Path, run: Run) -> Path:
@@ -100,9 +112,14 @@ def train_all(study: Study, out: Path, say: Narrator, task: tuple[int, int] = (0
     KleiberError
         When runs failed; the others are complete.
     """
-    choices = machine(study, stages.planned(study, out), out)
     number, of = task
-    runs = [(unit, run_of(study, out, unit)) for unit in study.units()[number::of]]
+    train_units(study, out, study.units()[number::of], say, "training")
+
+
+def train_units(study: Study, out: Path, units: Sequence[Unit], say: Narrator, what: str) -> None:
+    """Train those of some units that are not trained yet; errors as `train_all`."""
+    choices = machine(study, stages.planned(study, out), out)
+    runs = [(unit, run_of(study, out, unit)) for unit in units]
     todo = [_job(study, out, *one, choices) for one in runs if read_manifest(run_folder(out, one[1])) is None]
     if not todo:
         return
@@ -114,7 +131,7 @@ def train_all(study: Study, out: Path, say: Narrator, task: tuple[int, int] = (0
             failed.append(outcome)
 
     workers = min(choices["workers"], len(todo))
-    with say.bar(f"training {len(todo)} runs") as told:
+    with say.bar(f"{what}: {len(todo)} runs") as told:
         run_jobs(todo, workers, choices["threads"], told, ended)
     if failed:
         problems = "\n".join(f"{outcome.name}: {outcome.error}" for outcome in failed)
