@@ -40,10 +40,12 @@ def test_logits_loss_and_gradients_of_the_original(name, backend, shared_data):
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
     assert loss.item() == pytest.approx(file.get_tensor("loss").item(), abs=2e-6)
     loss.backward()
+    gradients = {k.removeprefix("grad."): file.get_tensor(k) for k in file.keys() if k.startswith("grad.")}  # noqa: SIM118
+    assert len(gradients) > 20
+    largest = max(gradient.abs().max() for gradient in gradients.values())
     for key, parameter in model.named_parameters():
-        expected = file.get_tensor(f"grad.{key}") if f"grad.{key}" in file.keys() else None  # noqa: SIM118
-        if expected is not None and expected.abs().max() > 1e-6:
-            assert (parameter.grad - expected).abs().max() < 3e-6 * max(1.0, expected.abs().max().item()), key
+        if key in gradients:
+            assert (parameter.grad - gradients[key]).abs().max() < 1e-5 * largest, key
 
 
 @pytest.mark.parametrize("padded", [False, True])
