@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -61,7 +61,13 @@ def new(
 
 
 def run(
-    study: Path = Path("study.toml"), *, out: Path | None = None, json: Annotated[bool, Parameter(negative="")] = False
+    study: Path = Path("study.toml"),
+    *,
+    out: Path | None = None,
+    engine: Literal["pool", "ray"] = "pool",
+    address: str | None = None,
+    devices: int = 1,
+    json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run a whole study, in order, skipping what is done.
 
@@ -76,16 +82,23 @@ def run(
         The study file.
     out
         The output folder; ``out/NAME`` in the current folder by default.
+    engine
+        What trains the models: processes of this machine, or a Ray cluster.
+    address
+        Of a running Ray cluster: auto, or HOST:PORT. Without it Ray is started here for the while.
+    devices
+        GPUs (or processes, where there are none) that train one model together, under torchrun.
     json
         Print where everything is as JSON.
     """
     from json import dumps
 
     from kleiber.study.config import load_study
+    from kleiber.study.engine import Engine
     from kleiber.study.run import run_study
 
     folder = out or Path("out") / load_study(study).study.name
-    page = run_study(study, folder)
+    page = run_study(study, folder, Engine(engine, address, devices))
     made = {"out": folder, "report": page, "observations": folder / "observations.csv", "fits": folder / "fits"}
     print(dumps({key: str(path) for key, path in made.items()}) if json else f"report: {page}")
 
@@ -191,13 +204,21 @@ def _duration(hours: float) -> str:
     return f"{hours:,.1f} hours" if hours < 100 else f"{hours / 24:,.0f} days"
 
 
-def sweep(study: Path = Path("study.toml"), *, out: Path | None = None, task: str | None = None) -> None:
+def sweep(
+    study: Path = Path("study.toml"),
+    *,
+    out: Path | None = None,
+    task: str | None = None,
+    engine: Literal["pool", "ray"] = "pool",
+    address: str | None = None,
+    devices: int = 1,
+) -> None:
     """Train a study's runs: all, or the share of one task of an array.
 
     Example: ``kleiber sweep studies/first.toml --task 1/4``
 
     Tasks may run on any machines that share the output folder. When all are done, `kleiber run` writes the table, the
-    laws and the report.
+    laws and the report. SIGTERM and SIGUSR1 save what is under way and exit 75: the same command goes on.
 
     Parameters
     ----------
@@ -208,11 +229,19 @@ def sweep(study: Path = Path("study.toml"), *, out: Path | None = None, task: st
     task
         I/N: of every N runs the I-th, from 1. By default what SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT say, or
         all.
+    engine
+        What trains the models: processes of this machine, or a Ray cluster.
+    address
+        Of a running Ray cluster: auto, or HOST:PORT. Without it Ray is started here for the while.
+    devices
+        GPUs (or processes, where there are none) that train one model together, under torchrun.
     """
     from kleiber.study.config import load_study
+    from kleiber.study.engine import Engine
     from kleiber.study.run import sweep_study
 
-    sweep_study(study, out or Path("out") / load_study(study).study.name, _task(task))
+    folder = out or Path("out") / load_study(study).study.name
+    sweep_study(study, folder, _task(task), Engine(engine, address, devices))
 
 
 def _task(text: str | None) -> tuple[int, int]:

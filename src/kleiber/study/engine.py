@@ -10,6 +10,8 @@ would know less than the folders do.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -18,10 +20,32 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
-from kleiber.errors import KleiberError
+from kleiber.errors import KleiberError, Stopped
+from kleiber.signals import stop_asked
 
-__all__ = ["Job", "Outcome", "run_jobs"]
+__all__ = ["POOL", "Engine", "Job", "Outcome", "attempt", "limit_threads", "run_jobs"]
 
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs the units of a study.
+
+    Attributes
+    ----------
+    kind
+        ``"pool"``: processes of this machine; ``"ray"``: a Ray cluster.
+    address
+        Of the cluster; None starts Ray on this machine.
+    devices
+        That train one run together, under ``torchrun``.
+    """
+
+    kind: str = "pool"
+    address: str | None = None
+    devices: int = 1
+
+
+POOL = Engine()
 ATTEMPTS = 3  # pools: a worker that is killed takes its pool down, but not what its unit has saved
 
 
@@ -63,12 +87,17 @@ def run_jobs(
         Called a few times a second with the fraction of all work that is done.
     on_end
         Called once for each job, as it ends.
+
+    Raises
+    ------
+    Stopped
+        When SIGTERM or SIGUSR1 came; what is under way is saved.
     """
     total = sum(job.work for job in jobs) or 1.0
     context = get_context("spawn")
     shares = context.Array("d", len(jobs), lock=False)
     outcomes: dict[int, Outcome] = {}
-    _limit_threads(threads)  # children inherit it before they load any library
+    os.environ.update(limit_threads(threads))  # children inherit it before they load any library
 
     def end(i: int, error: str) -> None:
         outcomes[i] = Outcome(jobs[i].name, error)
@@ -78,14 +107,19 @@ def run_jobs(
     def tell() -> None:
         on_progress(sum(share * job.work for share, job in zip(shares, jobs, strict=True)) / total)
 
-    for _ in range(ATTEMPTS):
-        # the longest first: no straggler at the end
-        waiting = sorted(set(range(len(jobs))) - set(outcomes), key=lambda i: -jobs[i].work)
-        if not waiting:
-            break
-        given = shares, context.Value("i")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=given) as pool:
-            _drain(pool, {pool.submit(_work, i, jobs[i]): i for i in waiting}, end, tell)
+    with stop_asked() as stop:
+        for _ in range(ATTEMPTS):
+            # the longest first: no straggler at the end
+            waiting = sorted(set(range(len(jobs))) - set(outcomes), key=lambda i: -jobs[i].work)
+            if not waiting or stop.is_set():
+                break
+            given = shares, context.Value("i")
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=given) as pool:
+                _drain(pool, {pool.submit(_work, i, jobs[i]): i for i in waiting}, end, tell, stop)
+    if stop.is_set() and len(outcomes) < len(jobs):
+        raise Stopped(
+            f"{len(jobs) - len(outcomes)} of {len(jobs)} runs are left, and are saved; the same command goes on."
+        )
     for i in sorted(set(range(len(jobs))) - set(outcomes)):
         end(i, f"its worker process was killed {ATTEMPTS} times; you may have run out of memory")
     return [outcomes[i] for i in range(len(jobs))]
@@ -96,16 +130,26 @@ def _drain(
     pending: dict[Future[str], int],
     end: Callable[[int, str], None],
     tell: Callable[[], None],
+    stop: threading.Event,
 ) -> None:
-    """Wait for the jobs of one pool; those that a killed worker took down are left for the next pool."""
+    """Wait for the jobs of one pool; those that a killed worker took down are left for the next pool.
+
+    When asked to stop, so are the workers, again and again: one that is not training yet does not listen.
+    """
     try:
         while pending:
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 i = pending.pop(future)
-                if not isinstance(future.exception(), BrokenProcessPool):
+                if not future.cancelled() and not isinstance(future.exception(), BrokenProcessPool | Stopped):
                     end(i, future.result())
             tell()
+            if stop.is_set():
+                for future in pending:
+                    future.cancel()
+                for process in list((pool._processes or {}).values()):
+                    if process.is_alive() and process.pid:
+                        os.kill(process.pid, signal.SIGUSR1)
     except BaseException:  # Ctrl-C: units have saved what they have; do not wait for them
         for process in list((pool._processes or {}).values()):
             process.terminate()
@@ -113,15 +157,17 @@ def _drain(
         raise
 
 
-def _limit_threads(threads: int) -> None:
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"):
-        os.environ[variable] = str(threads)
+def limit_threads(threads: int) -> dict[str, str]:
+    """Return the environment in which libraries use so many threads, once they are loaded."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
+    return dict.fromkeys(names, str(threads))
 
 
 def _start_worker(shares: Any, started: Any) -> None:
     """Number the workers of a pool from 0 on: where there are GPUs, each computes on its own."""
     global _shares
     _shares = shares
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until a run listens
     with started.get_lock():
         os.environ["LOCAL_RANK"] = str(started.value)
         started.value += 1
@@ -133,8 +179,21 @@ def _work(index: int, job: Job) -> str:
     def progress(share: float) -> None:
         _shares[index] = share
 
+    return attempt(job, progress)
+
+
+def attempt(job: Job, progress: Callable[[float], None]) -> str:
+    """Do one job; return what went wrong, or nothing.
+
+    Raises
+    ------
+    Stopped
+        When the job was asked to stop.
+    """
     try:
         job.call(*job.arguments, progress)
+    except Stopped:
+        raise
     except KleiberError as error:
         return f"{type(error).__name__}: {error}"
     except Exception:  # the other jobs go on; the whole trace is kept for whoever mends it

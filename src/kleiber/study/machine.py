@@ -14,6 +14,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from kleiber.errors import StateError
 from kleiber.model.config import BACKENDS
 from kleiber.storage import write_atomic
 from kleiber.study.clock import LARGEST, measure_rates
@@ -26,16 +27,28 @@ SMALL = 2e13  # operations of a study that is over in a minute or two
 MARGIN = 1.05  # what is faster by less than this is as fast
 
 
-def machine(study: Study, planned: Plan, out: Path) -> dict[str, Any]:
-    """Return the choices in ``machine.json``, making them the first time."""
+def machine(study: Study, planned: Plan, out: Path, devices: int = 1) -> dict[str, Any]:
+    """Return the choices in ``machine.json``, making them the first time.
+
+    Raises
+    ------
+    StateError
+        When they were made for another number of devices a run.
+    """
     path = out / "machine.json"
     if not path.exists():
-        write_atomic(path, json.dumps(choose(study, planned), indent=1) + "\n")
-    return json.loads(path.read_bytes())
+        write_atomic(path, json.dumps(choose(study, planned, devices), indent=1) + "\n")
+    choices = json.loads(path.read_bytes())
+    if choices["devices"] != devices:
+        raise StateError(
+            f"The runs of {out} are trained on {choices['devices']} devices each, not {devices}.\n"
+            f"  Give --devices {choices['devices']}, or another --out."
+        )
+    return choices
 
 
-def choose(study: Study, planned: Plan) -> dict[str, Any]:
-    """Measure what is fastest here.
+def choose(study: Study, planned: Plan, devices: int = 1) -> dict[str, Any]:
+    """Measure what is fastest here, for runs on so many devices each.
 
     Returns
     -------
@@ -43,10 +56,11 @@ def choose(study: Study, planned: Plan) -> dict[str, Any]:
     everything that was tried (``measured``).
     """
     cores, gpus = len(os.sched_getaffinity(0)), _n_gpus()
-    workers = gpus or cores
+    workers = max(1, (gpus or cores) // devices)
     choices: dict[str, Any] = {
-        "threads": max(1, cores // workers),
+        "threads": max(1, cores // (workers * devices)),
         "workers": workers,
+        "devices": devices,
         "attention": "matmul" if study.train.attention == "auto" else study.train.attention,
         "precision": study.train.precision,
         "cpu": cpu_name(),
@@ -58,7 +72,7 @@ def choose(study: Study, planned: Plan) -> dict[str, Any]:
         spec = study.arms[costliest.unit.arm].tokenizer
         if study.train.attention == "auto":
             _choose_attention(choices, costliest, spec)
-        if not gpus:
+        if not gpus and devices == 1:
             _choose_threads(choices, costliest, spec, cores)
     return choices
 

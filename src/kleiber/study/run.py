@@ -16,6 +16,7 @@ from kleiber.errors import KleiberError, StateError
 from kleiber.storage import locked, read_manifest, write_atomic, write_manifest
 from kleiber.study import analysis, stages, training
 from kleiber.study.config import Study, load_study
+from kleiber.study.engine import POOL, Engine
 from kleiber.study.machine import machine
 from kleiber.study.progress import Narrator
 from kleiber.study.tuning import tune
@@ -23,7 +24,7 @@ from kleiber.study.tuning import tune
 __all__ = ["run_study", "sweep_study"]
 
 
-def run_study(path: Path, out: Path) -> Path:
+def run_study(path: Path, out: Path, engine: Engine = POOL) -> Path:
     """Run a whole study and return the path of its report.
 
     Parameters
@@ -32,6 +33,8 @@ def run_study(path: Path, out: Path) -> Path:
         The study file.
     out
         Its output folder; made, resumed, or left as it is when the study is finished.
+    engine
+        What trains the models; the result does not depend on it.
 
     Raises
     ------
@@ -46,8 +49,8 @@ def run_study(path: Path, out: Path) -> Path:
     if _is_finished(study, path, out):
         return report
     with locked(out):
-        _prepare(study, path, out, say)
-        training.train_all(study, out, say)
+        _prepare(study, path, out, say, engine)
+        training.train_all(study, out, say, engine)
         with say.stage("observations and laws"):
             analysis.analyse(study, out)
         with say.stage("figures and report"):
@@ -56,7 +59,7 @@ def run_study(path: Path, out: Path) -> Path:
     return report
 
 
-def sweep_study(path: Path, out: Path, task: tuple[int, int]) -> None:
+def sweep_study(path: Path, out: Path, task: tuple[int, int], engine: Engine = POOL) -> None:
     """Train a share of a study's runs: what one task of an array does. `run_study` then finds them done.
 
     Tasks may start together on machines that share the folder: the first prepares, the others wait for it.
@@ -74,11 +77,11 @@ def sweep_study(path: Path, out: Path, task: tuple[int, int]) -> None:
     study, say = load_study(path), Narrator()
     if _is_finished(study, path, out):
         return
-    _prepare(study, path, out, say)
-    training.train_all(study, out, say, task)
+    _prepare(study, path, out, say, engine)
+    training.train_all(study, out, say, engine, task)
 
 
-def _prepare(study: Study, path: Path, out: Path, say: Narrator) -> None:
+def _prepare(study: Study, path: Path, out: Path, say: Narrator, engine: Engine) -> None:
     """Lay down what every run reads: genome, tokenizers, corpora, and the machine's choices."""
     with locked(out.with_name(f"{out.name}.prepare"), wait=True):
         _begin(study, path, out, say)
@@ -88,8 +91,8 @@ def _prepare(study: Study, path: Path, out: Path, say: Narrator) -> None:
         with say.stage("corpora"):
             stages.corpora(study, out)
         with say.stage("what is fastest here"):
-            machine(study, stages.planned(study, out), out)
-        tune(study, out, say)
+            machine(study, stages.planned(study, out), out, engine.devices)
+        tune(study, out, say, engine)
 
 
 def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:

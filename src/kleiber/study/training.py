@@ -8,17 +8,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kleiber.errors import StateError
+from kleiber.errors import StateError, Stopped
 from kleiber.model.config import shape_for
 from kleiber.storage import digest, locked, read_manifest, write_atomic
 from kleiber.study import stages
 from kleiber.study.config import Study, Unit
-from kleiber.study.engine import Job, Outcome, run_jobs
+from kleiber.study.devices import train_on_devices
+from kleiber.study.engine import POOL, Engine, Job, Outcome, run_jobs
 from kleiber.study.machine import machine
 from kleiber.study.progress import Narrator
+from kleiber.study.ray_engine import run_on_ray
 from kleiber.train.config import Run, TrainConfig
 
-__all__ = ["run_folder", "run_of", "train_all", "train_unit", "train_units"]
+__all__ = ["run_folder", "run_of", "train_all", "train_here", "train_unit", "train_units"]
 
 OVERHEAD = 2e9  # operations: what a step of a tiny model costs beside its arithmetic, to tell long jobs from short
 
@@ -71,24 +73,31 @@ def train_unit(study: Study, out: Path, unit: Unit, choices: dict[str, Any], pro
     folder = run_folder(out, run)
     if read_manifest(folder) is not None:
         return
-    with locked(folder):
+    with locked(folder, wait=True):  # a worker of a driver that was killed may still be at it
+        if read_manifest(folder) is not None:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").unlink(missing_ok=True)
         (folder / "begun").touch()
         try:
-            _train(study, out, unit, run, choices, progress)
+            if choices["devices"] > 1:
+                train_on_devices(study, out, unit, choices)
+            else:
+                train_here(study, out, unit, choices, progress)
+        except Stopped:
+            raise
         except Exception as error:
             write_atomic(folder / "error.txt", f"{type(error).__name__}: {error}\n")
             raise
 
 
-def _train(
-    study: Study, out: Path, unit: Unit, run: Run, choices: dict[str, Any], progress: Callable[[float], None]
-) -> None:
+def train_here(study: Study, out: Path, unit: Unit, choices: dict[str, Any], progress: Callable[[float], None]) -> None:
+    """Train one unit in this process, or as one of the processes of ``torchrun``."""
     from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train
     from kleiber.train.strata import strata
 
+    run = run_of(study, out, unit)
     spec = study.arms[unit.arm].tokenizer
     tokenizer = stages.tokenizer_of(study, out, spec)
     heldout = stages.heldout_corpus(study, out, spec)
@@ -99,11 +108,13 @@ def _train(
     train(run, corpus, tokenizer, evaluation, folder, threads, progress, attention=attention)
 
 
-def train_all(study: Study, out: Path, say: Narrator, task: tuple[int, int] = (0, 1)) -> None:
-    """Train whatever is not trained yet, on the workers of this machine.
+def train_all(study: Study, out: Path, say: Narrator, engine: Engine = POOL, task: tuple[int, int] = (0, 1)) -> None:
+    """Train whatever is not trained yet.
 
     Parameters
     ----------
+    engine
+        What runs the units; the bytes of the result do not depend on it.
     task
         (i, n): of every n runs, in the order of the study, the i-th (from 0).
 
@@ -111,14 +122,16 @@ def train_all(study: Study, out: Path, say: Narrator, task: tuple[int, int] = (0
     ------
     KleiberError
         When runs failed; the others are complete.
+    Stopped
+        When SIGTERM or SIGUSR1 came; what is under way is saved.
     """
     number, of = task
-    train_units(study, out, study.units()[number::of], say, "training")
+    train_units(study, out, study.units()[number::of], say, engine, "training")
 
 
-def train_units(study: Study, out: Path, units: Sequence[Unit], say: Narrator, what: str) -> None:
+def train_units(study: Study, out: Path, units: Sequence[Unit], say: Narrator, engine: Engine, what: str) -> None:
     """Train those of some units that are not trained yet; errors as `train_all`."""
-    choices = machine(study, stages.planned(study, out), out)
+    choices = machine(study, stages.planned(study, out), out, engine.devices)
     runs = [(unit, run_of(study, out, unit)) for unit in units]
     todo = [_job(study, out, *one, choices) for one in runs if read_manifest(run_folder(out, one[1])) is None]
     if not todo:
@@ -130,9 +143,11 @@ def train_units(study: Study, out: Path, units: Sequence[Unit], say: Narrator, w
         if outcome.error:
             failed.append(outcome)
 
-    workers = min(choices["workers"], len(todo))
     with say.bar(f"{what}: {len(todo)} runs") as told:
-        run_jobs(todo, workers, choices["threads"], told, ended)
+        if engine.kind == "ray":
+            run_on_ray(todo, choices, engine.address, told, ended)
+        else:
+            run_jobs(todo, min(choices["workers"], len(todo)), choices["threads"], told, ended)
     if failed:
         problems = "\n".join(f"{outcome.name}: {outcome.error}" for outcome in failed)
         raise StateError(

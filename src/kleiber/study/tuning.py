@@ -22,12 +22,13 @@ from kleiber.model.config import shape_for
 from kleiber.storage import read_manifest, write_atomic
 from kleiber.study import stages, training
 from kleiber.study.config import Study
+from kleiber.study.engine import Engine
 from kleiber.study.progress import Narrator
 
 __all__ = ["best_rate", "rule", "tune"]
 
 
-def tune(study: Study, out: Path, say: Narrator) -> None:
+def tune(study: Study, out: Path, say: Narrator, engine: Engine) -> None:
     """Write ``lr.json``, training what it needs; nothing when the study gives its rates.
 
     Raises
@@ -38,7 +39,7 @@ def tune(study: Study, out: Path, say: Narrator) -> None:
     path = out / "lr.json"
     if not study.tune.sizes or path.exists():
         return
-    training.train_units(study, out, study.trials(), say, "tuning the learning rate")
+    training.train_units(study, out, study.trials(), say, engine, "tuning the learning rate")
     points: list[dict[str, Any]] = []
     trials: list[dict[str, Any]] = []
     arm = study.arms[next(iter(study.arms))]

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -28,6 +27,7 @@ from kleiber import __version__, counter
 from kleiber.corpus.sampling import Corpus
 from kleiber.errors import Stopped
 from kleiber.model.dnabert2 import DNABERT2
+from kleiber.signals import stop_asked
 from kleiber.storage import read_manifest, write_atomic, write_manifest
 from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.train.batches import Batch, Batches
@@ -89,7 +89,7 @@ def train(
         torch.set_num_threads(threads)
         devices = Devices(shard)
         folder.mkdir(parents=True, exist_ok=True)
-        with _stop_asked() as stop:
+        with stop_asked() as stop:
             training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init, attention)
             training.tracker = tracker if devices.is_first else None
             training.run_to_end()
@@ -99,21 +99,6 @@ def train(
             write_manifest(folder, {**run.labels, **facts})
         devices.wait()
     return json.loads((folder / "rows.json").read_bytes())["rows"]
-
-
-@contextmanager
-def _stop_asked() -> Iterator[threading.Event]:
-    """Yield what SIGTERM and SIGUSR1 set, instead of ending the process; signals only reach a main thread."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Training:

@@ -1,0 +1,80 @@
+"""Run the units of a study on a Ray cluster: an adapter, because units are idempotent and know where they left off.
+
+Every unit is one task; the driver holds no state. A task whose worker or node dies is given to another one, which goes
+on from the last checkpoint; a task that fails by itself is reported and not repeated. All nodes have to see the output
+folder under the same path. Rejected: Ray Train and Tune, whose checkpoints and schedulers would be a second truth.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kleiber.errors import ConfigError, MissingDependency, Stopped
+from kleiber.signals import stop_asked
+from kleiber.study.engine import Job, Outcome, attempt, limit_threads
+
+__all__ = ["run_on_ray"]
+
+RETRIES = 8  # deaths of workers or nodes under one unit
+
+
+def run_on_ray(
+    jobs: Sequence[Job],
+    choices: dict[str, Any],
+    address: str | None,
+    on_progress: Callable[[float], None],
+    on_end: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """Run every job and return how each ended, in the order given; parameters and errors as of `run_jobs`.
+
+    Parameters
+    ----------
+    address
+        Of a running cluster (``"auto"``, ``"10.0.0.1:6379"``); None starts Ray on this machine for the while.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise MissingDependency("ray", "ray") from None
+    environment = {"env_vars": limit_threads(choices["threads"])}
+    own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address or "local", runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except ConnectionError as error:
+        raise ConfigError(f"No Ray cluster answers at {address}: {error}.\n  Start one: ray start --head") from None
+    total, done, outcomes = sum(job.work for job in jobs) or 1.0, 0.0, {}
+    devices = choices["devices"]
+    needs = {"num_cpus": choices["threads"] * (1 if choices["gpus"] else devices)}
+    needs |= {"num_gpus": devices} if choices["gpus"] else {}
+    remote = ray.remote(max_retries=RETRIES, retry_exceptions=False, **needs)(_attempt)
+    try:
+        with stop_asked() as stop:
+            order = sorted(range(len(jobs)), key=lambda i: -jobs[i].work)
+            pending = {remote.remote(jobs[i]): i for i in order}
+            while pending and not stop.is_set():
+                ready, _ = ray.wait(list(pending), timeout=0.5)
+                for task in ready:
+                    i = pending.pop(task)
+                    outcomes[i] = Outcome(jobs[i].name, _result(ray, task))
+                    done += jobs[i].work
+                    on_end(outcomes[i])
+                on_progress(done / total)
+        if pending:
+            raise Stopped(f"{len(pending)} of {len(jobs)} runs are left; the same command goes on.")
+    finally:
+        ray.shutdown()
+    return [outcomes[i] for i in range(len(jobs))]
+
+
+def _attempt(job: Job) -> str:
+    return attempt(job, lambda share: None)
+
+
+def _result(ray: Any, task: Any) -> str:
+    """Return what went wrong with one task, or nothing."""
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayError as error:
+        return f"its worker or node was lost {RETRIES + 1} times: {error}"
