@@ -1,0 +1,17 @@
+#!/bin/bash
+# A study on a Ray cluster. Here both nodes are this machine; elsewhere run the second `ray start` on the other one.
+#
+#   examples/ray/two-nodes.sh study.toml out/study
+#
+# All nodes have to see the output folder under the same path. A node may join or leave at any time.
+set -euo pipefail
+
+study=${1:?"usage: two-nodes.sh STUDY.toml OUT"}
+out=${2:?"usage: two-nodes.sh STUDY.toml OUT"}
+port=${RAY_PORT:-6379}
+
+trap 'ray stop --force > /dev/null' EXIT
+ray start --head --node-ip-address 127.0.0.1 --port "$port" --num-cpus 1 --include-dashboard false
+ray start --address "127.0.0.1:$port" --node-ip-address 127.0.0.2 --num-cpus 1
+
+kleiber run "$study" --out "$out" --engine ray --address "127.0.0.1:$port"
