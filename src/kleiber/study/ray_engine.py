@@ -8,6 +8,7 @@ folder under the same path. Rejected: Ray Train and Tune, whose checkpoints and 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,10 +30,7 @@ def run_on_ray(
 ) -> list[Outcome]:
     """Run every job and return how each ended, in the order given; parameters and errors as of `run_jobs`.
 
-    Parameters
-    ----------
-    address
-        Of a running cluster (``"auto"``, ``"10.0.0.1:6379"``); None starts Ray on this machine for the while.
+    The address is that of a running cluster (``"auto"``, ``"10.0.0.1:6379"``); None starts Ray here for the while.
     """
     try:
         import ray
@@ -41,13 +39,15 @@ def run_on_ray(
     environment = {"env_vars": limit_threads(choices["threads"])}
     own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
     try:
+        if address and ":" in address:  # Ray itself would ask again and again, for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address or "local", runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except ConnectionError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"No Ray cluster answers at {address}: {error}.\n  Start one: ray start --head") from None
     total, done, outcomes = sum(job.work for job in jobs) or 1.0, 0.0, {}
-    devices = choices["devices"]
-    needs = {"num_cpus": choices["threads"] * (1 if choices["gpus"] else devices)}
-    needs |= {"num_gpus": devices} if choices["gpus"] else {}
+    threads, devices = choices["threads"], choices["devices"]
+    needs = {"num_cpus": threads, "num_gpus": devices} if choices["gpus"] else {"num_cpus": threads * devices}
     remote = ray.remote(max_retries=RETRIES, retry_exceptions=False, **needs)(_attempt)
     try:
         with stop_asked() as stop:
