@@ -1,18 +1,21 @@
 """How long a study will take on this machine, from a few steps of each of its models.
 
 Runs are measured as they will run: as many side by side, with as many threads, through the same loop on random DNA.
-The time of a step is the difference between a run of few steps and one of more, so that what a run costs but once
-(building the model, scoring, saving) does not count. Models beyond `LARGEST` parameters are not tried: their time
-follows from their operations.
+The time of a step is the median between one step's metrics and the next's, so that what a run costs but once (building
+the model, scoring, saving) does not count, nor what else the machine did for a moment. Models beyond `LARGEST`
+parameters are not tried: their time follows from their operations. Rejected: the difference between a short run and a
+longer one, which for small models is mostly the noise of what both have in common.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,8 @@ from kleiber.train.config import Run
 
 __all__ = ["LARGEST", "measure_rates", "predict_seconds"]
 
-FEW, MORE = 4, 16  # steps
+STEPS, MOST = 12, 400  # measured ones: at least, at most
+SECONDS = 2.0  # of measured steps, where that many lie between the two
 LARGEST = 3e7
 OPERATIONS = 4e10  # of a measured step at most: rows are left out until it fits
 
@@ -86,17 +90,32 @@ def _measure(run: Run, spec: str, path: str, threads: int, attention: str, progr
     settings = replace(run.train, batch=rows, eval_rows=2)
     model = replace(run.model, vocab_size=tokenizer.vocab_size)
     evaluation: Any = Evaluation.of(dna, tokenizer, settings, 1)  # type: ignore[arg-type]
-    seconds = []
-    for steps in (FEW, FEW, MORE):
+    steps = STEPS
+    for _ in range(2):  # the first run compiles kernels, and tells how many steps are enough
         short = replace(run, model=model, train=settings, tokens=(steps * rows * settings.length,))
+        stopwatch = _Stopwatch()
         with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
             out = Path(folder) / "run"
-            train(short, dna, tokenizer, evaluation, out, threads, attention=attention)  # type: ignore[arg-type]
-            seconds.append(time.perf_counter() - start)
-    operations = sum(model.flops(rows, settings.length, rows * settings.n_masked).values())
-    rate = (MORE - FEW) * operations / max(1e-6, seconds[2] - seconds[1])
-    Path(path).write_text(json.dumps(rate * step / (operations * run.train.batch / rows)))
+            train(short, dna, tokenizer, evaluation, out, threads, tracker=stopwatch, attention=attention)  # type: ignore[arg-type]
+        seconds = statistics.median(stopwatch.seconds())
+        steps = round(min(MOST, max(STEPS, SECONDS / seconds)))
+    Path(path).write_text(json.dumps(step * rows / run.train.batch / seconds))
+
+
+class _Stopwatch:
+    """A tracker that notes when each step was done."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        self.times.append(time.perf_counter())
+
+    def finish(self) -> None:
+        pass
+
+    def seconds(self) -> list[float]:
+        return [after - before for before, after in pairwise(self.times)]
 
 
 class _RandomDNA:

@@ -25,6 +25,7 @@ __all__ = ["choose", "cpu_name", "machine"]
 
 SMALL = 2e13  # operations of a study that is over in a minute or two
 MARGIN = 1.05  # what is faster by less than this is as fast
+TURNS = 2
 
 
 def machine(study: Study, planned: Plan, out: Path, devices: int = 1) -> dict[str, Any]:
@@ -80,43 +81,28 @@ def choose(study: Study, planned: Plan, devices: int = 1) -> dict[str, Any]:
 def _choose_attention(choices: dict[str, Any], run: PlannedRun, spec: str) -> None:
     """FlexAttention only where it has a backward pass: on a GPU, and only for rows too long for a bias on paper."""
     long = choices["gpus"] and run.run.train.length > 512
-    tried = [name for name in BACKENDS if name != "flex" or long]
-    for name in tried:
-        _measure(choices, run, spec, choices["workers"], choices["threads"], name)
-    _take_fastest(choices, [{"attention": name} for name in tried])
+    _take_fastest(choices, [{"attention": name} for name in BACKENDS if name != "flex" or long], run, spec)
 
 
 def _choose_threads(choices: dict[str, Any], run: PlannedRun, spec: str, cores: int) -> None:
     """Try every power of two up to all cores."""
-    options = [{"workers": cores // n, "threads": n} for n in (2**k for k in range(cores.bit_length())) if n <= cores]
-    for option in options:
-        _measure(choices, run, spec, option["workers"], option["threads"], choices["attention"])
-    _take_fastest(choices, options)
+    powers = (2**k for k in range(cores.bit_length()))
+    _take_fastest(choices, [{"workers": cores // n, "threads": n} for n in powers if n <= cores], run, spec)
 
 
-def _label(workers: int, threads: int, attention: str) -> str:
-    return f"{workers} x {threads} threads, {attention}"
+def _take_fastest(choices: dict[str, Any], options: list[dict[str, Any]], run: PlannedRun, spec: str) -> None:
+    """Take the fastest option, the first one among equals.
 
-
-def _measure(choices: dict[str, Any], run: PlannedRun, spec: str, workers: int, threads: int, attention: str) -> None:
-    """Note the operations a second of some workers side by side, each with the same run."""
-    label = _label(workers, threads, attention)
-    if label not in choices["measured"]:
-        choices["measured"][label] = sum(measure_rates([(run, spec)] * workers, workers, threads, attention))
-
-
-def _take_fastest(choices: dict[str, Any], options: list[dict[str, Any]]) -> None:
-    """Take the fastest option, the first one among equals."""
-
-    def rate(option: dict[str, Any]) -> float:
-        taken = {**choices, **option}
-        return choices["measured"][_label(taken["workers"], taken["threads"], taken["attention"])]
-
-    best = max(options, key=rate)
-    if rate(best) > MARGIN * rate(options[0]):
-        choices.update(best)
-    else:
-        choices.update(options[0])
+    Options take turns and the best of each counts, so that another job which comes and goes decides nothing.
+    """
+    rates = [0.0] * len(options)
+    for i in [*range(len(options))] * TURNS:
+        taken = {**choices, **options[i]}
+        workers, threads, attention = (taken[key] for key in ("workers", "threads", "attention"))
+        rates[i] = max(rates[i], sum(measure_rates([(run, spec)] * workers, workers, threads, attention)))
+        choices["measured"][f"{workers} x {threads} threads, {attention}"] = rates[i]
+    best = max(range(len(options)), key=rates.__getitem__)
+    choices.update(options[best if rates[best] > MARGIN * rates[0] else 0])
 
 
 def _costliest(planned: Plan) -> PlannedRun:
