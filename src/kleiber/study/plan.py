@@ -201,7 +201,10 @@ def checklist(study: Study, planned: Plan | None = None) -> list[dict[str, str]]
 
 
 def _bracketed(study: Study, planned: Plan) -> list[float]:
-    """Return those of seven budgets of compute, least to most, that five sizes of the first arm can spend."""
+    """Return those of the seven budgets at which IsoFLOP looks that five sizes of the first arm can spend.
+
+    They lie between where three sizes have begun and where three have not ended, as `kleiber.scaling.frontier` has it.
+    """
     first = next(iter(study.arms))
     ranges = []
     for run in planned.runs:
@@ -213,7 +216,9 @@ def _bracketed(study: Study, planned: Plan) -> list[float]:
             step = run.flops / run.run.n_steps
             ends = [branch.end * step for branch in run.run.branches()]
             ranges.append((ends[0], ends[-1]))
-    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    low, high = sorted(r[0] for r in ranges)[:3][-1], sorted(r[1] for r in ranges)[-3:][0]
+    if low >= high:
+        return []
     grid = [low * (high / low) ** (k / 6) for k in range(7)]
     return [c for c in grid if sum(a <= c <= b for a, b in ranges) >= 5]
 
