@@ -160,6 +160,39 @@ def _write_fits(out: Path, arm: str, shift: float) -> None:
             "estimates": estimates,
             "intervals": intervals,
             "identified": known,
+            "settings": settings | {"starts": 65, "starts_at_optimum": 0.8, "second_basin": 1.2e-4},
+            "holdouts": [
+                {"left_out": "largest N", "points": 3, "error": 0.01, "error_in_noise": 2.0}
+                | {"nearest": 0.03, "line": 0.02},
+                {"left_out": "largest C", "points": 2, "error": None, "error_in_noise": None, "nearest": 0.03},
+            ],
+        },
+    )
+    cells = [
+        {
+            "n": n,
+            "d": d,
+            "by_n": 0.05,
+            "by_d": by_d,
+            "by_n_interval": [0.04, 0.06],
+            "by_d_interval": [by_d - 0.01, by_d + 0.01],
+        }
+        for n in (7e4, 3e5)
+        for d, by_d in ((7e5, 0.08), (1.4e6, 0.045))
+    ]
+    _dump(
+        out / "fits" / f"{arm}.elasticities.json",
+        {
+            **common,
+            "method": "elasticities",
+            "form": "none",
+            "status": "CONVERGED",
+            "estimates": {"by_n": 0.05, "by_d": 0.045},
+            "settings": {"cells": cells},
+            "optima": [
+                {"flops": 6 * 3e5 * 1.3e6, "n": 3e5, "d": 1.3e6},
+                {"flops": 6 * 7e4 * 1.2e6, "n": 7e4, "d": 1.2e6},
+            ],
         },
     )
     optima = [{"flops": c, "n": 0.02 * c**a * 1.2, "d": c ** (1 - a) * 7} for c in (1e12, 3e12, 6e12)]

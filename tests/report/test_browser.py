@@ -35,7 +35,7 @@ def test_all_figures_are_drawn_at_every_width_and_theme(browser: Browser, finish
     browser.open(page, width, dark)
     assert browser.messages == []
     assert [one for one in browser.requests if not one.startswith("data:")] == [page.as_uri()]
-    assert browser.evaluate("document.querySelectorAll('.plot svg.marks').length") == 18
+    assert browser.evaluate("document.querySelectorAll('.plot svg.marks').length") == 21
     assert browser.evaluate("document.querySelectorAll('.plot img').length") == 0
     assert browser.evaluate("document.documentElement.scrollWidth") == width
     narrowest = browser.evaluate("Math.min(...[...document.querySelectorAll('svg.marks')].map(s => s.clientWidth))")
@@ -50,10 +50,10 @@ def test_figures_follow_a_change_of_theme(browser: Browser, finished: Path):
     browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     count = "document.querySelectorAll('[data-theme=dark]').length"
     deadline = time.monotonic() + 30
-    while browser.evaluate(count) < 18 and time.monotonic() < deadline:
+    while browser.evaluate(count) < 21 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert browser.evaluate(count) == 18
-    assert browser.evaluate("document.querySelectorAll('.plot svg.marks').length") == 18
+    assert browser.evaluate(count) == 21
+    assert browser.evaluate("document.querySelectorAll('.plot svg.marks').length") == 21
     assert browser.messages == []
 
 

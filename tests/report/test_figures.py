@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kleiber.report import laws, runs
+from kleiber.report import certainty, laws, runs
 from kleiber.report.figures import all_figures
 from kleiber.report.reader import read_study
 from kleiber.report.style import _log_ticks
@@ -17,7 +17,7 @@ from report.synthetic import ARMS, LAW, SIZES, TOKENS, law
 
 def test_each_figure_is_svg_png_and_csv(finished: Path):
     names = [one.name for one in all_figures(read_study(finished))]
-    assert len(names) == len(set(names)) == 18
+    assert len(names) == len(set(names)) == 21
     for name in names:
         svg = (finished / "figs" / f"{name}.svg").read_text()
         assert svg.startswith("<svg")
@@ -64,7 +64,7 @@ def test_a_refused_law_draws_no_line(study_folder: Path):
 
 def test_residuals_are_relative_to_the_arms_own_law(study_folder: Path):
     study = read_study(study_folder)
-    table = laws.residuals(study)[0].table.filter(pl.col("kind") == "point")
+    table = certainty.residuals(study)[0].table.filter(pl.col("kind") == "point")
     assert len(table) == 60
     points = study.points("ref-6mer")
     expected = [
@@ -72,6 +72,21 @@ def test_residuals_are_relative_to_the_arms_own_law(study_folder: Path):
         for n, d, loss in points.select("n_params_non_embedding", "n_tokens", "loss").iter_rows()
     ]
     assert table.filter(pl.col("arm") == "ref-6mer")["residual"].to_list() == pytest.approx(expected)
+
+
+def test_what_was_left_out_in_bits_per_base(study_folder: Path):
+    table = certainty.holdouts(read_study(study_folder)).table
+    assert set(table["left_out"]) == {"largest N", "largest C"}
+    law_errors = table.filter((pl.col("guess") == "the law") & (pl.col("left_out") == "largest N"))
+    assert law_errors["bits"].to_list() == pytest.approx([0.01 / np.log(2) / bases for _, _, bases in ARMS.values()])
+
+
+def test_which_pays_more_and_where_they_balance(study_folder: Path):
+    table = laws.elasticity_map(read_study(study_folder), "ref-bpe").table
+    cells = table.filter(pl.col("kind") == "cell")
+    assert cells["gap"].to_list() == pytest.approx([0.03, 0.005, 0.03, 0.005])
+    assert cells["verdict"].to_list() == ["data pay more", "within noise"] * 2
+    assert table.filter(pl.col("kind") == "balance")["n"].to_list() == [7e4, 3e5]
 
 
 def test_curves_keep_their_mean_and_their_end(study_folder: Path):

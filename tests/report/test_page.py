@@ -87,7 +87,7 @@ def test_the_policy_names_exactly_the_scripts_of_the_page(finished: Path):
 def test_every_figure_is_there_twice_with_words(finished: Path):
     page = read(finished / "report.html")
     specs = page.json("specs")["specs"]
-    assert len(page.images) == len(specs) == 18
+    assert len(page.images) == len(specs) == 21
     assert set(specs) <= set(page.ids)
     assert all(len(image["alt"]) > 30 for image in page.images)
     for arm in TWO_ARMS:

@@ -24,7 +24,9 @@ PANEL = EMBEDDED / "EUR300.chr20_1-4Mb.vcf.gz"
 def test_a_study_leaves_everything_that_it_promises(finished):
     for name in ("study.toml", "machine.json", "observations.csv", "observations.parquet", "report.html"):
         assert (finished / name).stat().st_size > 0, name
-    assert list((finished / "fits").glob("*.json"))
+    methods = ("parametric", "isoflop", "elasticities", "envelope", "gradient-rule")
+    expected = {f"{arm}.{method}.json" for arm in ("pan-bpe", "ref-3mer") for method in methods}
+    assert {path.name for path in (finished / "fits").glob("*.json")} == expected
     assert list((finished / "figs").glob("*.svg"))
     assert len([path for path in (finished / "runs").iterdir() if path.is_dir()]) == 4
     table = pl.read_csv(finished / "observations.csv")

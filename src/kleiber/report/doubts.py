@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import log
+from typing import Any
+
 import polars as pl
 
 from kleiber.report.measures import PUBLISHED_FLOPS, is_far
 from kleiber.report.numbers import compact, count
-from kleiber.report.reader import StudyOutput
+from kleiber.report.reader import Law, StudyOutput
 
 __all__ = ["limits", "sureness"]
 
@@ -29,6 +32,7 @@ def sureness(study: StudyOutput) -> list[str]:
     sentences += [f"{', '.join(arms)}: {warning}." for warning, arms in warned.items()]
     if laws and not any(law.raw.get("holdouts") for law in laws):
         sentences.append("No hold-out was made: how well the laws predict models that they have not seen is not known.")
+    sentences += [sentence for law in laws if (sentence := _largest_left_out(study, law))]
     seeds = study.observations.group_by("arm", "size", "n_tokens").agg(pl.col("seed").n_unique())["seed"]
     if len(seeds) and (seeds.max() or 0) < 2:  # type: ignore[operator]
         sentences.append(
@@ -36,6 +40,20 @@ def sureness(study: StudyOutput) -> list[str]:
             "only know of them through the scatter about the law."
         )
     return sentences
+
+
+def _largest_left_out(study: StudyOutput, law: Law) -> str:
+    """Say how well a law that never saw the largest size predicts it, beside the nearest size that it saw."""
+    made = {entry.get("left_out"): entry for entry in law.raw.get("holdouts") or ()}
+    entry: dict[str, Any] = made.get("largest N", {})
+    bases = study.points(law.arm)["bases_per_token"].drop_nulls()
+    if entry.get("error") is None or not len(bases):
+        return ""
+    error, nearest = (entry.get(key) and entry[key] / log(2) / bases[0] for key in ("error", "nearest"))
+    text = (
+        f"{law.arm}: fitted without its largest size, the law predicts that size's losses to {error:.4f} bits per base"
+    )
+    return text + (f"; taking those of the next smaller size would err by {nearest:.4f}." if nearest else ".")
 
 
 def limits(study: StudyOutput) -> list[str]:

@@ -1,4 +1,4 @@
-"""Figures of the fitted laws: compute-optimal N and D, IsoFLOP valleys, residuals, exponents."""
+"""Figures of the fitted laws: compute-optimal N and D, IsoFLOP valleys, elasticities, exponents."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from typing import Any
 
 import altair as alt
 import numpy as np
-import polars as pl
 
 from kleiber.report.measures import (
     PUBLISHED_FLOPS,
     PowerLaw,
     frontier,
     optima,
-    predicted_loss,
     published,
     size_count,
 )
 from kleiber.report.reader import METHODS, Law, StudyOutput
-from kleiber.report.style import CATEGORY, Figure, arm_colour, arm_group, figure, layer, log_axis, tooltip
+from kleiber.report.style import CATEGORY, Figure, arm_group, figure, layer, log_axis, tooltip
 
-__all__ = ["d_flops", "exponents", "isoflop_valleys", "n_flops", "profiles", "residuals"]
+__all__ = ["d_flops", "elasticity_map", "exponents", "isoflop_valleys", "n_flops"]
 
 NAMES = {
     "parametric": "parametric law",
@@ -28,6 +26,7 @@ NAMES = {
     "envelope": "envelope",
     "gradient-rule": "original's rule (not compute-optimal)",
 }
+PAYS = ("data pay more", "parameters pay more", "within noise")
 PUBLISHED_NAME = "original study, published"
 
 
@@ -208,55 +207,52 @@ def isoflop_valleys(study: StudyOutput, arm: str) -> Figure | None:
     )
 
 
-def residuals(study: StudyOutput) -> list[Figure]:
-    """Draw how far held-out losses lie from the fitted laws, against N, D and C."""
+def elasticity_map(study: StudyOutput, arm: str) -> Figure | None:
+    """Draw whether parameters or data pay more between neighbouring models, and where they balance."""
+    law = study.law(arm, "elasticities")
+    cells = law.raw.get("settings", {}).get("cells") or () if law is not None else ()
+    if not cells or law is None:
+        return None
     rows: list[dict[str, Any]] = []
-    for i, arm in enumerate(study.arms):
-        aside = 1.02 ** (i - (len(study.arms) - 1) / 2)  # arms share N and D: drawn side by side
-        law, points = study.law(arm), study.points(arm)
-        if law is None or law.status == "REFUSED" or points.is_empty():
-            continue
-        n, d = points[size_count(study, arm)].to_numpy(), points["n_tokens"].to_numpy()
-        expected = predicted_loss(law, n.astype(float), d.astype(float))
-        if expected is None:
-            continue
-        for point, value in zip(points.iter_rows(named=True), expected.tolist(), strict=True):
-            error = 200 * (point["loss_se"] or 0.0) / point["loss"]
-            residual = 100 * (point["loss"] / value - 1)
-            ends = {"low": residual - error, "high": residual + error}
-            known = {"kind": "point", "arm": arm, "size": point["size"], "n": point[size_count(study, arm)]}
-            known |= {"d": point["n_tokens"], "flops": point["flops"], "residual": residual, **ends}
-            rows.append(known | {f"{name}_drawn": aside * known[name] for name in ("n", "d", "flops")})
-    if not rows:
-        return []
-    table = pl.DataFrame([*rows, {"kind": "zero", "residual": 0.0}], infer_schema_length=None)
-    axes = {"n": "N, parameters", "d": "D, tokens read", "flops": "C, training compute (FLOPs)"}
-    return [_residual(study, table, field, title) for field, title in axes.items()]
-
-
-def _residual(study: StudyOutput, table: pl.DataFrame, field: str, title: str) -> Figure:
-    x = log_axis(alt.X, f"{field}_drawn", title)
-    heading = "residual (% of loss)"
-    y = alt.Y("residual:Q", title=heading)
-    tip = tooltip("arm:N", "size:N", f"{field}:Q", "residual:Q", "low:Q", "high:Q")
-    colour = arm_colour(study.arms)
-    bars = layer("point").mark_rule(strokeWidth=1)
+    for cell in cells:
+        row = {"kind": "cell"} | {key: cell[key] for key in ("n", "d", "by_n", "by_d")}
+        row |= {"gap": abs(cell["by_d"] - cell["by_n"]), "verdict": PAYS[0 if cell["by_d"] > cell["by_n"] else 1]}
+        if "by_n_interval" in cell:
+            (n_low, n_high), (d_low, d_high) = cell["by_n_interval"], cell["by_d_interval"]
+            row |= {"n_low": n_low, "n_high": n_high, "d_low": d_low, "d_high": d_high}
+            if d_low <= n_high and n_low <= d_high:
+                row["verdict"] = PAYS[2]
+        rows.append(row)
+    rows += [{"kind": "balance", "n": row["n"], "d": row["d"]} for row in optima(law).sort("n").iter_rows(named=True)]
+    # No continuous colour: Vega numbers the gradients of such legends, and a page would not be the same bytes twice.
+    scale = alt.Scale(domain=list(PAYS), range=[CATEGORY[0], CATEGORY[1], CATEGORY[7]])
+    place = {
+        "x": log_axis(alt.X, "d", "D, tokens read"),
+        "y": log_axis(alt.Y, "n", f"N ({_count_name(size_count(study, arm))})"),
+    }
+    tip = tooltip("verdict:N", "n:Q", "d:Q", "by_n:Q", "n_low:Q", "n_high:Q", "by_d:Q", "d_low:Q", "d_high:Q")
+    marks = {
+        "color": alt.Color("verdict:N", scale=scale, title=None),
+        "size": alt.Size("gap:Q", title="difference, nats", scale=alt.Scale(range=[40, 400])),
+        "tooltip": tip,
+    }
     layers = [
-        layer("zero").mark_rule(strokeDash=[3, 3]).encode(y=y),
-        bars.encode(x=x, y=alt.Y("low:Q", title=heading), y2="high:Q", color=colour),
-        layer("point").mark_point(size=45).encode(x=x, y=y, color=colour, tooltip=tip),
+        layer("cell").mark_point().encode(**place, **marks),
+        layer("balance").mark_line(strokeDash=[5, 3], color="#7F7F7F").encode(**place, order="n:Q"),
+        layer("balance")
+        .mark_point(shape="diamond", size=110, filled=False, color="#7F7F7F")
+        .encode(**place, tooltip=tooltip("n:Q", "d:Q")),
     ]
-    letter = {"n": "N", "d": "D", "flops": "C"}[field]
     return figure(
-        f"residuals-{letter}",
-        "How sure",
-        f"Residuals against {letter}",
-        f"Held-out loss relative to the fitted law of its arm, against {title} (bars: ± 2 standard errors of the "
-        "evaluation). A trend or a curve here means that the form is wrong.",
-        f"Scatter of residuals in percent against {letter}, coloured by arm, with a line at zero.",
-        table.filter(pl.col(field).is_not_null() | (pl.col("kind") == "zero")),
+        f"elasticity.{arm}",
+        arm_group(arm),
+        f"What pays more, parameters or data: {arm}",
+        "−dL/dlnN against −dL/dlnD between neighbouring models, no law assumed: what an e-fold of either takes off the "
+        "loss. Grey: their 95 % intervals overlap. Diamonds: where the two balance at each pair of sizes; left of them "
+        "data pay more for the same compute.",
+        f"Map over N and D of {arm}: whether more data or more parameters lower the loss further.",
+        rows,
         layers,
-        height=240,
     )
 
 
@@ -310,35 +306,3 @@ def exponents(studies: list[StudyOutput]) -> Figure | None:
         layers,
         height=60 + 75 * len({row["arm"] for row in rows}),
     )
-
-
-def profiles(study: StudyOutput) -> list[Figure]:
-    """Draw the profile likelihoods that the parametric fits carry."""
-    found = []
-    names = {"a": "a", "E": "E (nats per token)", "alpha": "α", "beta": "β"}
-    for parameter, title in names.items():
-        rows: list[dict[str, Any]] = []
-        for arm in study.arms:
-            law = study.law(arm)
-            curve = (law.raw.get("profiles") or {}).get(parameter) if law is not None else None
-            if curve:
-                rows += [
-                    {"arm": arm, "value": value, "rise": rise}
-                    for value, rise in zip(curve["values"], curve["rise"], strict=True)
-                ]
-        if rows:
-            line = (
-                layer()
-                .mark_line()
-                .encode(
-                    x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False)),
-                    y=alt.Y("rise:Q", title="rise of the objective"),
-                    color=arm_colour(study.arms),
-                    tooltip=tooltip("arm:N", "value:Q", "rise:Q"),
-                )
-            )
-            caption = f"Best objective at each fixed {parameter}, above the optimum. A flat curve: not identified."
-            text = f"Profile curves of {parameter}, one line an arm."
-            name = f"Profile of {parameter}"
-            found.append(figure(f"profile-{parameter}", "How sure", name, caption, text, rows, [line], height=240))
-    return found

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kleiber.report.measures import differences, misfit, published
+import polars as pl
+
+from kleiber.report.measures import differences, misfit, published, strongest_baselines
 from kleiber.report.numbers import compact, count, interval, plus_minus, signed
 from kleiber.report.reader import METHODS, Law, StudyOutput
 
@@ -40,8 +42,8 @@ class Table:
 
 def tables(study: StudyOutput) -> dict[str, Table]:
     """Return every table that has rows, by name."""
-    made = [_laws(study), _quality(study), _baselines(study), _differences(study), _models(study)]
-    made += [_observations(study), _corpora(study), _tokenizers(study), _versions(study)]
+    made = [_scores(study), _laws(study), _quality(study), _starts(study), _baselines(study), _differences(study)]
+    made += [_models(study), _observations(study), _corpora(study), _tokenizers(study), _versions(study)]
     return {table.name: table for table in made if table.rows}
 
 
@@ -72,6 +74,40 @@ def laws_side_by_side(studies: Sequence[StudyOutput]) -> Table:
     law_header = ("study", "arm", "sampling", "tokenizer", "models", "a", "status", "a identified")
     header = (*law_header, "best bits/base ± s.e.", "at C (FLOPs)")
     return Table("side-by-side", "Arms of all studies: parametric law and best held-out loss", header, tuple(rows))
+
+
+def _scores(study: StudyOutput) -> Table:
+    """Return one row for each corpus and tokenizer: what the largest model reaches on the most data, by every score."""
+    rows = []
+    for arm in study.arms:
+        scored = study.points(arm).drop_nulls("bits_per_base")
+        if scored.is_empty():
+            continue
+        last = scored.filter(pl.col("n_params") == pl.col("n_params").max())
+        last = last.filter(pl.col("n_tokens") == pl.col("n_tokens").max()).sort("n_unique_bases", nulls_last=False)
+        best = last.row(-1, named=True)
+        floor = min((bits for bits, _ in strongest_baselines(study, arm).values()), default=None)
+        bases = best["bases_per_token"]
+        scores = [_score(best, f"bits_per_base{kind}") for kind in ("", "_intervals", "_variant_sites", "_soft_masked")]
+        rows.append(
+            (
+                Cell(study.sampling(arm)),
+                Cell(study.tokenizer(arm)),
+                Cell("–" if bases is None else f"{bases:.3f}", bases),
+                Cell(best["size"], best["n_params"]),
+                Cell(compact(best["n_tokens"]), best["n_tokens"]),
+                *scores,
+                Cell("–" if floor is None else f"{floor:.4f}", floor),
+            )
+        )
+    known = ("corpus", "tokenizer", "bases a token", "size", "D (tokens)", "bits/base ± s.e.")
+    header = (*known, "the same bases for all", "at variant sites", "in repeats", "best model without a network")
+    caption = "Held-out bits per base by corpus and tokenizer: the largest model on the most data"
+    return Table("scores", caption, header, tuple(rows))
+
+
+def _score(row: dict[str, Any], name: str) -> Cell:
+    return Cell(plus_minus(row[name], row[f"{name}_se"]), row[name])
 
 
 def _laws(study: StudyOutput) -> Table:
@@ -117,6 +153,23 @@ def _quality(study: StudyOutput) -> Table:
         header,
         tuple(rows),
     )
+
+
+def _starts(study: StudyOutput) -> Table:
+    """Return how many starts of each fit ended at its optimum, and how far above it the next best ended."""
+    rows = []
+    for arm in study.arms:
+        law = study.law(arm)
+        settings = law.raw.get("settings") or {} if law is not None else {}
+        if law is None or "starts" not in settings:
+            continue
+        objective, second = law.raw.get("objective"), settings.get("second_basin")
+        above = 100 * (second / objective - 1) if second and objective else None
+        at = settings["starts_at_optimum"]
+        shown = Cell("no other" if above is None else f"{above:.3g} % above", above)
+        rows.append((Cell(arm), Cell(count(settings["starts"]), settings["starts"]), Cell(f"{at:.0%}", at), shown))
+    header = ("arm", "starts", "ended at the optimum", "next basin, by the objective")
+    return Table("starts", "Where the starts of each parametric fit ended", header, tuple(rows))
 
 
 def _error(error: float, ratio: float | None) -> tuple[Cell, Cell]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from kleiber.scaling.elasticities import elasticities
 from kleiber.scaling.fit import FitResult, fit
 from kleiber.scaling.frontier import LossCurve, envelope, gradient_rule, isoflop
 from kleiber.scaling.observations import Observations
@@ -37,8 +38,9 @@ def analyse(study: Study, out: Path) -> None:
         for result in _laws(
             study, out, table.filter(pl.col("arm") == arm), [r for r in runs if r.labels["arm"] == arm]
         ):
-            kind = result.method if result.form in ("", "chinchilla") else result.form
-            _write_json(out / "fits" / f"{arm}.{kind}.json", result.to_dict())
+            is_other_form = result.method == "parametric" and result.form != "chinchilla"
+            name = result.form if is_other_form else result.method
+            _write_json(out / "fits" / f"{arm}.{name}.json", result.to_dict())
 
 
 def observations(out: Path, runs: list[Run]) -> pl.DataFrame:
@@ -79,7 +81,7 @@ def _laws(study: Study, out: Path, table: pl.DataFrame, runs: list[Run]) -> list
     points = Observations.of(table.filter(pl.col("unique") == most))
     curves = [_curve(out, run) for run in runs if run.labels["unique"] == most]
     found = fit(points, bootstrap=study.fit.bootstrap, seed=study.study.seed)
-    laws = [examine(found, points), isoflop(points), envelope(curves), gradient_rule(curves)]
+    laws = [examine(found, points), isoflop(points), elasticities(points), envelope(curves), gradient_rule(curves)]
     if table["unique"].n_unique() > 1:
         in_tokens = table.with_columns(unique_tokens=pl.col("n_unique_bases") / pl.col("bases_per_token"))
         laws.append(fit(Observations.of(in_tokens), form="data-constrained"))
