@@ -13,7 +13,7 @@ from kleiber.errors import ConfigError
 
 __all__ = ["Contig", "Region", "canonical_name"]
 
-_REFSEQ = re.compile(r"NC_0000(\d\d)\.\d+")
+_REFSEQ = re.compile(r"NC_0000(\d\d)\.\d+|NC_0609(\d\d)\.1")  # of GRCh37 and GRCh38, and of T2T-CHM13, from 25 on
 _NAMES = {**{str(i): str(i) for i in range(1, 23)}, "X": "X", "Y": "Y", "M": "M", "MT": "M"}
 
 
@@ -28,8 +28,8 @@ class Contig:
 def canonical_name(name: str) -> str:
     """Return the name that all aliases of a human contig share; other names are their own."""
     if match := _REFSEQ.fullmatch(name):
-        number = int(match[1])
-        return {23: "X", 24: "Y"}.get(number, str(number))
+        number = int(match[1]) if match[1] else int(match[2]) - 24
+        return {23: "X", 24: "Y"}.get(number, str(number)) if 1 <= number <= 24 else name
     if name in ("NC_012920.1",):
         return "M"
     bare = name[3:] if name.lower().startswith("chr") else name
