@@ -13,8 +13,10 @@ from difflib import get_close_matches
 __all__ = [
     "ConfigError",
     "DataError",
+    "DownloadError",
     "KleiberError",
     "MissingDependency",
+    "NoNetwork",
     "StateError",
     "Stopped",
     "UnknownContig",
@@ -34,6 +36,14 @@ class DataError(KleiberError):
 
 class ConfigError(KleiberError):
     """A study file or an option cannot be used as it stands."""
+
+
+class DownloadError(KleiberError):
+    """A file could not be fetched, or what came is not the file that its source publishes."""
+
+
+class NoNetwork(DownloadError):
+    """Nothing answered, at any address."""
 
 
 class StateError(KleiberError):

@@ -27,6 +27,7 @@ __all__ = [
     "file_digest",
     "fingerprint",
     "is_unchanged",
+    "land",
     "locked",
     "read_manifest",
     "staged_folder",
@@ -92,6 +93,13 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def land(partial: Path, path: Path) -> None:
+    """Flush a finished file to the disk and give it its final name, in the same folder."""
+    _sync_file(partial)
+    os.replace(partial, path)
     _sync_folder(path.parent)
 
 

@@ -11,7 +11,7 @@ import sys
 
 from cyclopts import App
 
-from kleiber.cli import corpus, fit, model, panel, study, tokens
+from kleiber.cli import corpus, download, fit, model, panel, study, tokens
 from kleiber.errors import KleiberError, Stopped
 
 __all__ = ["app", "main"]
@@ -30,6 +30,7 @@ for _verb in (
     study.sweep,
     study.status,
     study.report,
+    download.download,
     panel.app,
     corpus.app,
     tokens.app,
