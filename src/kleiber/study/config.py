@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import cattrs
 
 from kleiber.errors import ConfigError, UnknownName
+from kleiber.genome.sources import catalogue, find_source
 from kleiber.train.config import TrainConfig
 
 __all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Study", "Unit", "load_study", "parse_study"]
@@ -39,12 +40,14 @@ class Genome:
 
     Attributes
     ----------
-    reference
-        A FASTA file, or ``"embedded"``: chr20:1-4 Mb of GRCh37, part of the package.
-    panel
-        Phased VCF or BCF files, or ``["embedded"]``; none for a study of the reference alone.
     holdout
         Whole contigs (``"chr8"``) or blocks (``"20:3,500,001-4,000,000"``, 1-based inclusive).
+    reference
+        A FASTA file, or ``"embedded"``: chr20:1-4 Mb of GRCh37, part of the package.
+    assembly
+        In place of `reference`, an assembly of the catalogue (`kleiber download` lists and fetches it).
+    panel
+        Phased VCF or BCF files, panels of the catalogue, or ``["embedded"]``; none for a study of the reference alone.
     fallback
         ``"embedded"``: where the files of `reference` and `panel` are not there, take the embedded data, and say so.
     policy
@@ -53,8 +56,9 @@ class Genome:
         ALT alleles rarer than this in the panel are dropped.
     """
 
-    reference: str
     holdout: tuple[str, ...]
+    reference: str = ""
+    assembly: str = ""
     panel: tuple[str, ...] = ()
     fallback: str = ""
     policy: str = "bcftools"
@@ -230,7 +234,7 @@ def parse_study(text: str, name: str, folder: Path) -> Study:
         problems = cattrs.transform_error(error, path=name, format_exception=_explain)
         raise ConfigError("\n  ".join(problems)) from None
     _check_values(study, name)
-    return _resolve_paths(study, folder)
+    return _resolve_paths(study, name, folder)
 
 
 def _check_keys(raw: Any, kind: Any, name: str, table: str) -> None:
@@ -315,6 +319,10 @@ def _check_values(study: Study, name: str) -> None:
             refuse(f"[arms] {arm}", f"has reverse_complement = {entry.reverse_complement}, which is no probability.")
         if any(c in arm for c in "/\\\0") or not arm or arm.startswith("."):
             refuse("[arms]", f"names an arm {arm!r}; an arm is part of file names.")
+    if bool(study.genome.reference) == bool(study.genome.assembly):
+        refuse("[genome]", "has to name either a FASTA (reference) or an assembly of the catalogue (assembly).")
+    if study.genome.assembly:
+        find_source(study.genome.assembly, "assembly", f"[genome] of {name}")
     if not study.genome.holdout:
         refuse("[genome] holdout", "is empty; without held-out DNA there is no honest loss.")
     ladder = study.ladder
@@ -346,15 +354,24 @@ def _check_values(study: Study, name: str) -> None:
         refuse("[fit] bootstrap", f"must be at least 100 draws, not {study.fit.bootstrap}.")
 
 
-def _resolve_paths(study: Study, folder: Path) -> Study:
-    """Return the study with its file names made absolute; ``"embedded"`` stays."""
+def _resolve_paths(study: Study, name: str, folder: Path) -> Study:
+    """Return the study with its file names made absolute; ``"embedded"`` and names of the catalogue stay."""
 
     def resolve(text: str) -> str:
-        return text if text == EMBEDDED else str((folder / text).expanduser().absolute())
+        return text if text in ("", EMBEDDED) else str((folder / text).expanduser().absolute())
+
+    def resolve_panel(text: str) -> str:
+        panels = [source.name for source in catalogue().values() if source.kind == "panel"]
+        if text in panels:
+            return text
+        path = resolve(text)
+        if text != EMBEDDED and not set("./") & set(text) and not Path(path).exists():
+            raise UnknownName(text, [EMBEDDED, *panels], f"[genome] panel of {name}", "panel or file")
+        return path
 
     genome = replace(
         study.genome,
         reference=resolve(study.genome.reference),
-        panel=tuple(resolve(p) for p in study.genome.panel),
+        panel=tuple(resolve_panel(text) for text in study.genome.panel),
     )
     return replace(study, genome=genome)

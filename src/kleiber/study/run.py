@@ -15,7 +15,7 @@ from kleiber import __version__
 from kleiber.errors import KleiberError, StateError
 from kleiber.storage import locked, read_manifest, write_atomic, write_manifest
 from kleiber.study import analysis, stages, training
-from kleiber.study.config import Study, load_study
+from kleiber.study.config import EMBEDDED, Study, load_study
 from kleiber.study.engine import POOL, Engine
 from kleiber.study.machine import machine
 from kleiber.study.progress import Narrator
@@ -98,8 +98,9 @@ def _prepare(study: Study, path: Path, out: Path, say: Narrator, engine: Engine)
 def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:
     """Build the genome and lay down the study; inputs that cannot be read leave no folder behind."""
     is_new = not (out / "study.toml").exists()
-    if is_new and study.genome.fallback and str(stages.genome_files(study)[0]) != study.genome.reference:
-        say.line(f"{study.genome.reference} or its panel is not there: the study reads the embedded data instead.")
+    named = study.genome.assembly or study.genome.reference
+    if is_new and named != EMBEDDED and stages.genome_files(study)[0] == stages.EMBEDDED_FILES["reference"]:
+        say.line(f"{named} or its panel is not there: the study reads the embedded data instead.")
     try:
         with say.stage("genome"):
             stages.genome(study, out)

@@ -18,14 +18,16 @@ from kleiber.corpus.sampling import Corpus, CorpusConfig, open_corpus
 from kleiber.errors import ConfigError, StateError
 from kleiber.genome.panel import Panel, PanelRules
 from kleiber.genome.reference import Reference
+from kleiber.genome.sources import DATA, catalogue, data_folders, source_files
 from kleiber.storage import fingerprint, is_unchanged, read_manifest, staged_folder, write_atomic, write_manifest
-from kleiber.study.config import EMBEDDED, Study
+from kleiber.study.config import EMBEDDED, Genome, Study
 from kleiber.study.plan import Plan, plan
 from kleiber.tokens.tokenizer import Tokenizer, load
 from kleiber.tokens.train import WINDOW, train_tokenizer
 from kleiber.train.config import ORIGINAL_WINDOW
 
 __all__ = [
+    "EMBEDDED_FILES",
     "bases_per_token",
     "corpora",
     "corpus_of",
@@ -38,6 +40,11 @@ __all__ = [
     "tokenizer_of",
 ]
 
+_EMBEDDED_FOLDER = Path(str(files("kleiber") / "data" / "embedded"))
+EMBEDDED_FILES = {
+    "reference": _EMBEDDED_FOLDER / "chr20_1-4Mb.GRCh37.fa.gz",
+    "panel": _EMBEDDED_FOLDER / "EUR300.chr20_1-4Mb.vcf.gz",
+}
 TOKENIZER_BASES = 200_000_000  # more windows than this do not change the first thousands of merges
 
 
@@ -47,19 +54,36 @@ def genome_files(study: Study) -> tuple[Path, tuple[Path, ...]]:
     Raises
     ------
     ConfigError
-        When one is missing; names the key that asked for it.
+        When one is missing; names the key that asked for it, or the command that fetches it.
     """
-    folder = Path(str(files("kleiber") / "data" / "embedded"))
-    embedded = {"reference": folder / "chr20_1-4Mb.GRCh37.fa.gz", "panel": folder / "EUR300.chr20_1-4Mb.vcf.gz"}
+    named = study.genome
+    try:
+        (fasta,) = _files_of(named, "assembly" if named.assembly else "reference", named.assembly or named.reference)
+        return fasta, tuple(path for name in named.panel for path in _files_of(named, "panel", name))
+    except ConfigError:
+        if not named.fallback:
+            raise
+    return EMBEDDED_FILES["reference"], (EMBEDDED_FILES["panel"],) if named.panel else ()
 
-    named = [("reference", study.genome.reference), *(("panel", name) for name in study.genome.panel)]
-    found = [(key, embedded[key] if name == EMBEDDED else Path(name)) for key, name in named]
-    missing = [(key, path) for key, path in found if not path.is_file()]
-    if missing and study.genome.fallback:
-        return embedded["reference"], (embedded["panel"],) if study.genome.panel else ()
-    for key, path in missing:
-        raise ConfigError(f"There is no file {path}, which [genome] {key} of the study names.")
-    return found[0][1], tuple(path for _, path in found[1:])
+
+def _files_of(named: Genome, key: str, name: str) -> list[Path]:
+    """Return the files that one name in a study stands for."""
+    if name == EMBEDDED:
+        return [EMBEDDED_FILES[key]]
+    if name in catalogue():
+        here, absent = source_files(catalogue()[name])
+        if absent:
+            places = " or ".join(str(folder) for folder in (*data_folders(), DATA.absolute()))
+            command = " ".join(name for name in (named.assembly, *named.panel) if name in catalogue())
+            more = f" (and {len(absent) - 1} more are missing)" if len(absent) > 1 else ""
+            raise ConfigError(
+                f"{name}, which [genome] {key} of the study names, is not here: there is no {absent[0].name}{more}.\n"
+                f"  They belong into {places}. Fetch them: kleiber download {command}"
+            )
+        return here
+    if not Path(name).is_file():
+        raise ConfigError(f"There is no file {name}, which [genome] {key} of the study names.")
+    return [Path(name)]
 
 
 def genome(study: Study, out: Path) -> tuple[Reference, Panel | None]:

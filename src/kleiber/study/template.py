@@ -36,7 +36,7 @@ seed = 17                       # decides every window, mask and bootstrap draw
 title = {_text(f"Scaling laws of {name}")}
 question = "Do more parameters or more data lower the loss, and does it matter which genomes are read?"
 
-[genome]
+[genome]                        # or public data by name (`kleiber download` lists them): assembly = "GRCh38"
 reference = {_text(reference)}
 panel = [{", ".join(_text(path) for path in panel)}]     # phased VCF or BCF; [] studies the reference alone
 holdout = [{", ".join(_text(region) for region in holdout)}]  # never read by training; whole contigs ("chr8") or blocks
