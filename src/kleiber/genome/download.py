@@ -25,7 +25,7 @@ from kleiber.genome.fetch import PATIENCE, AddressError, Limits, Transfer, disca
 from kleiber.genome.sources import DATA_VARIABLE, Source, SourceFile, address_of, find_file, parse_checksums
 from kleiber.storage import is_unchanged, land, locked, write_atomic
 
-__all__ = ["MOST_JOBS", "RECORDS", "Outcome", "Wanted", "download"]
+__all__ = ["MOST_JOBS", "RECORDS", "Outcome", "download"]
 
 RECORDS = "downloads.json"
 MOST_JOBS = 8  # connections that a public server will not mind
@@ -64,7 +64,7 @@ _FIELDS = {field.name for field in fields(Outcome)}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class _Wanted:
     """A file that is asked for: where it is here (None: nowhere), and why its sum is unknown, if it is."""
 
     source: Source
@@ -139,7 +139,7 @@ class _Work:
         outcomes: dict[str, Outcome] = {}
         wanted = []
         for source, file in chosen:
-            item = Wanted(source, file, find_file(file.name, self.to))
+            item = _Wanted(source, file, find_file(file.name, self.to))
             known = self._known(item)
             if known is None:
                 wanted.append(item)
@@ -179,7 +179,7 @@ class _Work:
             raise
         return errors
 
-    def _known(self, item: Wanted) -> Outcome | None:
+    def _known(self, item: _Wanted) -> Outcome | None:
         """Return what is recorded of a file that has not changed and has nothing left to be compared with."""
         record = item.path and self.records.get(self._key(item.path))
         if not item.path or not record or record.keys() != _FIELDS or not is_unchanged(item.path, record):
@@ -197,9 +197,9 @@ class _Work:
         self.records[self._key(Path(outcome.path))] = asdict(outcome)
         write_atomic(self.to / RECORDS, json.dumps(self.records, indent=1, sort_keys=True) + "\n")
 
-    def _with_sums(self, wanted: list[Wanted]) -> list[Wanted]:
+    def _with_sums(self, wanted: list[_Wanted]) -> list[_Wanted]:
         """Complete what the catalogue says of files by their source's own list; without it nothing is fetched."""
-        lists: dict[str, dict[str, SourceFile]] = {}
+        lists: dict[str, dict[str, SourceFile] | None] = {}
         for item in wanted:
             source = item.source
             if source.checksums and not item.file.digest and source.name not in lists:
@@ -210,6 +210,7 @@ class _Work:
                 except DownloadError:
                     if not all(other.path for other in wanted if other.source == source):
                         raise
+                    lists[source.name] = None
         return [_with_sum(item, lists.get(item.source.name)) for item in wanted]
 
     def _read_list(self, address: str) -> dict[str, SourceFile]:
@@ -236,7 +237,7 @@ class _Work:
                 problems.append((address, error))
         raise self._failure(source, name, problems)
 
-    def _check_space(self, missing: list[Wanted]) -> None:
+    def _check_space(self, missing: list[_Wanted]) -> None:
         """Refuse before the first byte what the disk cannot hold."""
         sizes = [item.file.size or self._asked_size(item) for item in missing]
         needed = sum(max(0, size - held(self._part(item.file))) for size, item in zip(sizes, missing, strict=True))
@@ -247,7 +248,7 @@ class _Work:
                 "  Free some, choose another disk with --to, or begin with a few --contigs."
             )
 
-    def _asked_size(self, item: Wanted) -> int:
+    def _asked_size(self, item: _Wanted) -> int:
         """Return the size that the first address that answers tells, or 0."""
         folders = self._file_folders(item.source)
         try:
@@ -260,7 +261,7 @@ class _Work:
     def _part(self, file: SourceFile) -> Path:
         return self.to / f"{file.name}.part"
 
-    def _obtain(self, item: Wanted) -> Outcome:
+    def _obtain(self, item: _Wanted) -> Outcome:
         """Fetch a file from one address after the other, and give it its name when it is right."""
         file, part = item.file, self._part(item.file)
         addresses = [address_of(folder, file.name) for folder in self._file_folders(item.source)]
@@ -295,7 +296,7 @@ class _Work:
             moved=lambda n_bytes, total: self.moved(file.name, n_bytes, total),
         )
 
-    def _adopt(self, item: Wanted) -> Outcome:
+    def _adopt(self, item: _Wanted) -> Outcome:
         """Check a file that somebody put here, once."""
         assert item.path is not None
         try:
@@ -307,7 +308,7 @@ class _Work:
             ) from None
         return self._outcome(item, item.path, "checked", sums, "")
 
-    def _outcome(self, item: Wanted, path: Path, status: str, sums: dict[str, str], address: str) -> Outcome:
+    def _outcome(self, item: _Wanted, path: Path, status: str, sums: dict[str, str], address: str) -> Outcome:
         stat = path.stat()
         return Outcome(
             source=item.source.name,
@@ -345,7 +346,7 @@ def _is_folder(address: str) -> bool:
         return False
 
 
-def _with_sum(item: Wanted, listed: dict[str, SourceFile] | None) -> Wanted:
+def _with_sum(item: _Wanted, listed: dict[str, SourceFile] | None) -> _Wanted:
     """Complete what the catalogue says of one file by its source's list, or say why its sum stays unknown."""
     source, file = item.source, item.file
     if file.digest:
