@@ -40,8 +40,10 @@ class Choice:
         Read these samples only.
     contigs
         Read these contigs only.
-    include, exclude
-        BED files: read these regions only, and not those.
+    include
+        A BED file: read these regions only.
+    exclude
+        A BED file: do not read these regions.
     reverse_complement
         Probability that a window is read from the other strand.
     with_n

@@ -46,8 +46,10 @@ def build(
         The folder of the store. A build that was stopped goes on with the files that are not done.
     policy
         Which of two conflicting edits of a haplotype wins: as bcftools consensus has it, or more are kept.
-    min_af, min_ac
-        Drop ALT alleles that are rarer in the panel: a share of the called alleles, a count.
+    min_af
+        Drop ALT alleles that are rarer in the panel, as a share of the called alleles.
+    min_ac
+        Drop ALT alleles that are rarer in the panel, as a count.
     samples
         Keep these samples, or those that a file names, one a line.
     sex

@@ -123,8 +123,12 @@ def plan(
         The study file; the data that it names need not be there.
     out
         The output folder, for what it knows of the data already; ``out/NAME`` by default.
-    gpu, mfu, gpus
-        Tell the hours on so many GPUs of a kind (a100, h100, l40s, rtx4090, v100), at this share of their peak.
+    gpu
+        Tell the hours on GPUs of a kind: a100, h100, l40s, rtx4090, v100.
+    mfu
+        The share of their peak that they reach.
+    gpus
+        How many there are.
     measure
         Train each model for a few steps, to tell the hours on this machine.
     json

@@ -88,9 +88,11 @@ class DNABERT2Model(DNABERT2PreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the embedding of tokens, whose weight is (V, H)."""
         return self.embeddings.word_embeddings
 
     def set_input_embeddings(self, value: Any) -> None:
+        """Put another embedding of tokens, whose weight is (V, H)."""
         self.embeddings.word_embeddings = value
 
     def forward(
@@ -116,15 +118,19 @@ class DNABERT2ForMaskedLM(DNABERT2PreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the embedding of tokens, whose weight is (V, H)."""
         return self.bert.embeddings.word_embeddings
 
     def set_input_embeddings(self, value: Any) -> None:
+        """Put another embedding of tokens, whose weight is (V, H)."""
         self.bert.embeddings.word_embeddings = value
 
     def get_output_embeddings(self) -> nn.Module:
+        """Return the decoder, whose weight (V, H) is the embedding's."""
         return self.cls.predictions.decoder
 
     def set_output_embeddings(self, value: Any) -> None:
+        """Put another decoder, whose weight is (V, H)."""
         self.cls.predictions.decoder = value
 
     def forward(
@@ -153,9 +159,11 @@ class DNABERT2ForSequenceClassification(DNABERT2PreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the embedding of tokens, whose weight is (V, H)."""
         return self.bert.embeddings.word_embeddings
 
     def set_input_embeddings(self, value: Any) -> None:
+        """Put another embedding of tokens, whose weight is (V, H)."""
         self.bert.embeddings.word_embeddings = value
 
     def forward(

@@ -55,7 +55,7 @@ class Solution(NamedTuple):
 
 
 def huber(residuals: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
-    """Return the Huber loss of each residual: r²/2 inside δ, δ(|r| - δ/2) outside."""
+    """Return the Huber loss of each residual r: ``r²/2`` inside δ, ``δ(|r| - δ/2)`` outside."""
     size = np.abs(residuals)
     return np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
 

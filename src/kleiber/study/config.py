@@ -18,7 +18,7 @@ from kleiber.errors import ConfigError, UnknownName
 from kleiber.genome.sources import catalogue, find_source
 from kleiber.train.config import TrainConfig
 
-__all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Study", "Unit", "load_study", "parse_study"]
+__all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Study", "Tune", "Unit", "load_study", "parse_study"]
 
 EMBEDDED = "embedded"
 SAMPLINGS = ("reference", "pangenome", "variant")

@@ -15,7 +15,7 @@ from itertools import pairwise
 from kleiber.errors import ConfigError
 from kleiber.model.config import BACKENDS, ModelConfig
 
-__all__ = ["ORIGINAL_WINDOW", "Run", "TrainConfig"]
+__all__ = ["ORIGINAL_WINDOW", "Branch", "Run", "TrainConfig"]
 
 ORIGINAL_WINDOW = 700  # bases
 
@@ -37,8 +37,12 @@ class TrainConfig:
     mask_only
         True replaces every predicted token by [MASK]; False does so for 80 %, puts a random token for 10 % and keeps
         10 % (BERT's mix).
-    lr, lr_size, lr_exponent
-        Peak learning rate `lr` at `lr_size` non-embedding parameters, times (N / lr_size)^lr_exponent elsewhere.
+    lr
+        Peak learning rate at `lr_size` parameters, times (N / lr_size)^lr_exponent elsewhere.
+    lr_size
+        Non-embedding parameters at which the rate is `lr`.
+    lr_exponent
+        How the rate changes with the size.
     schedule
         ``"wsd"`` (constant, then a cooldown), ``"linear"`` or ``"cosine"`` (falling to zero from the warm-up on).
     warmup
@@ -47,8 +51,14 @@ class TrainConfig:
         Share of each budget's steps over which the rate of WSD falls to zero as 1 - sqrt.
     weight_decay
         On matrices only.
-    beta1, beta2, epsilon, clip
-        AdamW's, and the largest gradient norm.
+    beta1
+        AdamW's memory of gradients.
+    beta2
+        AdamW's memory of squared gradients.
+    epsilon
+        What AdamW adds to the root of the latter.
+    clip
+        The largest gradient norm.
     dropout
         0 by default: at these budgets models are short of capacity and data, not over-fitted.
     precision
