@@ -167,7 +167,9 @@ def staged_folder(path: str | os.PathLike[str], keep_partial: bool = False) -> I
 
 @contextmanager
 def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
-    """Hold the lock of one output path; the operating system frees it when the process ends, however it ends.
+    """Hold the lock of one output path.
+
+    The operating system frees it when the process ends, however it ends.
 
     With `wait`, wait for another process that holds it; the array tasks of a sweep prepare one after the other.
 

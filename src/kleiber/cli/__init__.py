@@ -43,7 +43,10 @@ for _verb in (
 
 
 def main() -> None:
-    """Run the command line; a `KleiberError` is printed without a traceback and exits 2 (``--debug`` shows all)."""
+    """Run the command line.
+
+    A `KleiberError` is printed without a traceback and exits 2; ``--debug`` shows all.
+    """
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     if debug:

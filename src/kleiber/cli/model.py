@@ -308,7 +308,7 @@ def import_(source: Path, *, out: Path) -> None:
 
 @app.command
 def export(checkpoint: Path, *, out: Path, tokenizer: Path | None = None) -> None:
-    """Write a checkpoint as a folder that Hugging Face transformers loads, also where kleiber is not installed.
+    """Write a checkpoint as a folder that transformers loads, also where kleiber is not installed.
 
     Example: ``kleiber model export run --out my-dnabert2``
 

@@ -31,7 +31,9 @@ _1 = np.uint64(1)
 
 @njit(cache=True, nogil=True)
 def count_valid(store, n_slots, slots, regions, reach, is_span, last, n_valid):
-    """Find, for each region, the least last start of any slot, and how many valid starts there are (most, and in all).
+    """Find the least last start of any slot in each region.
+
+    Beside it, how many valid starts there are: the most of any slot, and in all.
 
     ``regions`` is (R, 2); ``last`` (R,); ``n_valid`` (R, 2): the most of any slot, and the sum. In span mode a
     window is a stretch of the reference and every slot has the same starts.
@@ -51,7 +53,10 @@ def count_valid(store, n_slots, slots, regions, reach, is_span, last, n_valid):
 
 @njit(cache=True, nogil=True)
 def count_holding(store, n_slots, slots, regions, reach, window, is_span):
-    """Count the valid starts whose window holds an edit, over all slots and regions, by interval arithmetic."""
+    """Count the valid starts whose window holds an edit, over all slots and regions.
+
+    By interval arithmetic.
+    """
     edits = np.empty(ROOM, np.int64)
     holding = 0
     for r in range(regions.shape[0]):
@@ -124,7 +129,9 @@ def draw(seed, stream, indices, used, ends, groups, begins, spans, region, rank,
 
 @njit(cache=True, nogil=True)
 def accept(store, n_slots, slots, which, region, rank, start, ends, last, reach, window, is_variant, is_span, accepted):
-    """Say which candidates are members: their slot has the start, and the window holds an edit where it has to.
+    """Say which candidates are members.
+
+    Their slot has the start, and the window holds an edit where it has to.
 
     ``which`` are the numbers of the candidates of this contig; ``ends`` and ``last`` are by region.
     """

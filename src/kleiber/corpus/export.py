@@ -42,6 +42,8 @@ def export(
     ------
     UnknownName
         When there is no such format.
+    ConfigError
+        When there are more files than windows.
     StateError
         When the folder holds the export of another corpus.
     """

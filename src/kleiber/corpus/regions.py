@@ -126,7 +126,10 @@ def _mark(wanted: NDArray[np.bool_], regions: list[Region], contig: str, value: 
 
 
 def unique_part(stretches: list[Region], fraction: float, seed: int) -> list[Region]:
-    """Return about `fraction` of a territory: whole blocks, drawn once, smaller fractions inside larger ones."""
+    """Return about `fraction` of a territory.
+
+    Whole blocks, drawn once, smaller fractions inside larger ones.
+    """
     if fraction >= 1:
         return stretches
     blocks = [

@@ -178,7 +178,9 @@ class Corpus:
         return self.rows(indices, self.config.window)
 
     def rows(self, indices: NDArray[np.integer], n_bases: int) -> NDArray[np.uint8]:
-        """Return the windows with those numbers, each read on along its haplotype to `n_bases`, shape (n, n_bases).
+        """Return the windows with those numbers, each read on along its haplotype.
+
+        Shape (n, n_bases).
 
         Raises
         ------
@@ -215,7 +217,10 @@ class Corpus:
         return np.stack([self.reference.bases(contig)[start : start + n_bases] for contig, start in tiles])
 
     def explain(self, index: int) -> dict[str, Any]:
-        """Return where window `index` comes from: sample, slot, contig, start (1-based) and the records applied."""
+        """Return where window `index` comes from.
+
+        Sample, slot, contig, start (1-based) and the records applied.
+        """
         region, rank, starts = self._draw(np.array([index]))
         part, start = self._part_of(int(region[0])), int(starts[0])
         where: dict[str, Any] = {"contig": part.contig, "start": start + 1, "sample": None, "slot": None, "records": []}
@@ -227,7 +232,10 @@ class Corpus:
         return where
 
     def places(self, indices: NDArray[np.integer]) -> dict[str, list[Any]]:
-        """Return where many windows come from, as columns: contig, start (1-based), strand, sample, slot."""
+        """Return where the windows `indices`, (n,), come from, as columns of n values.
+
+        Contig, start (1-based), strand, sample, slot.
+        """
         numbers = np.asarray(indices, np.int64)
         region, rank, start = self._draw(numbers)
         n = len(numbers)

@@ -79,7 +79,9 @@ class Rules(NamedTuple):
 
 
 class State(NamedTuple):
-    """How far each slot's accepted edits reach, for both policies (rows as in `POLICIES`), and the last position.
+    """How far each slot's accepted edits reach, for both policies.
+
+    Rows as in `POLICIES`; and the last position.
 
     Attributes
     ----------
@@ -95,7 +97,9 @@ class State(NamedTuple):
 
 
 class Edits(NamedTuple):
-    """Accepted edits with their carriers, in the order of the file; ``n`` holds how many edits, bases and carriers.
+    """Accepted edits with their carriers, in the order of the file.
+
+    ``n`` holds how many edits, bases and carriers.
 
     An edit replaces reference [start, end) by its alternative; start = end is a pure insertion.
     """

@@ -109,7 +109,9 @@ def decode(store, n_slots, slot, begin, until, is_start, out):
 
 @njit(cache=True, nogil=True)
 def copy_window(bases, store, n_slots, slot, begin, out, edits):
-    """Fill `out` with the haplotype from the first base at or after coordinate `begin`; return how many bases.
+    """Fill `out` with the haplotype from the first base at or after coordinate `begin`.
+
+    Returns how many bases.
 
     Fewer than ``out.size`` only where the contig ends. ``edits`` is scratch: int64, `ROOM`.
     """
@@ -147,7 +149,9 @@ def _copy(source, at, size, out, n):
 
 @njit(cache=True, nogil=True)
 def holds_edit(store, n_slots, slot, begin, length, edits):
-    """Say whether the window of `length` bases from `begin` holds an edit: a base of one, or a deletion's junction.
+    """Say whether the window of `length` bases from `begin` holds an edit.
+
+    A base of one, or a deletion's junction.
 
     Only the next edit decides; a junction needs a base on either side.
     """
@@ -173,7 +177,10 @@ def holds_edit(store, n_slots, slot, begin, length, edits):
 
 
 class Carried(NamedTuple):
-    """The edits of one haplotype over a stretch, in order: bases they replace, bases they put, growth before each."""
+    """The edits of one haplotype over a stretch, in order.
+
+    Bases they replace, bases they put, growth before each.
+    """
 
     start: NDArray[np.int64]
     end: NDArray[np.int64]
@@ -183,7 +190,10 @@ class Carried(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def carried(store, n_slots, slot, begin, until, edits):
-    """Return the numbers of the edits of a slot that touch [begin, until), and of what is inserted behind it."""
+    """Return the numbers of the edits of a slot that touch [begin, until).
+
+    Beside them those of what is inserted behind it.
+    """
     found = np.empty(64, np.int64)
     n, at, is_start = 0, begin, True
     while at <= until and (at >> SHIFT) < store.row.size:
@@ -216,7 +226,9 @@ def measured(store, numbers):
 
 @njit(cache=True, nogil=True)
 def first_at(haplotype, at):
-    """Return the number of haplotype bases before reference coordinate `at`: the index of the first at or after it.
+    """Return the number of haplotype bases before reference coordinate `at`.
+
+    That is the index of the first at or after it.
 
     Up to a constant: that of the edits before the stretch that was decoded.
     """
@@ -251,7 +263,10 @@ def last_start(haplotype, index):
 
 @njit(cache=True, nogil=True)
 def last_valid(store, n_slots, slot, begin, end, reach, edits):
-    """Return the last start in [begin, end) that `reach` bases of [begin, end) follow; less than `begin` when none."""
+    """Return the last start in [begin, end) that `reach` bases of [begin, end) follow.
+
+    Less than `begin` when there is none.
+    """
     low = max(begin, end - 2 * reach - 1024)
     while True:
         haplotype = measured(store, carried(store, n_slots, slot, low, end, edits))
@@ -263,7 +278,10 @@ def last_valid(store, n_slots, slot, begin, end, reach, edits):
 
 @njit(cache=True, nogil=True)
 def count_starts(store, n_slots, slot, begin, end, last, window, edits):
-    """Count the starts from `begin` to `last` whose window of `window` bases holds an edit, by interval arithmetic."""
+    """Count the starts from `begin` to `last` whose window holds an edit.
+
+    Windows have `window` bases; by interval arithmetic.
+    """
     haplotype = measured(store, carried(store, n_slots, slot, begin, end, edits))
     holding, free = 0, begin  # the first start that is not counted yet
     for i in range(haplotype.start.size):

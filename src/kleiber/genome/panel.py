@@ -85,6 +85,8 @@ class Panel:
             When a file cannot be used; names the file, the position and both values.
         UnknownSample
             When a sample is not in the files.
+        ConfigError
+            When no file is named.
         """
         if not files:
             raise ConfigError("A panel needs at least one VCF or BCF file.")
@@ -177,7 +179,15 @@ class Panel:
         return np.stack([kinds != ABSENT, (kinds != ABSENT) & (kinds != ONE_SLOT)], 1).ravel()
 
     def slot(self, sample: str, slot: int) -> int:
-        """Return the number of a haplotype: two a sample, in the order of the samples."""
+        """Return the number of a haplotype: two a sample, in the order of the samples.
+
+        Raises
+        ------
+        UnknownSample
+            With the nearest known names.
+        ConfigError
+            When `slot` is neither 0 nor 1.
+        """
         if sample not in self._slots:
             raise UnknownSample(sample, self.samples, "the panel")
         if slot not in (0, 1):
@@ -199,7 +209,7 @@ class Panel:
 
         Returns
         -------
-        uint8 ASCII A C G T N.
+        uint8 ASCII A C G T N, shape (length,).
 
         Raises
         ------

@@ -29,12 +29,17 @@ _PARS = {
 
 
 def pseudo_autosomal(contig: str, length: int) -> tuple[tuple[int, int], ...]:
-    """Return the pseudo-autosomal regions of X or Y of GRCh37 and GRCh38, 0-based half-open; none of other contigs."""
+    """Return the pseudo-autosomal regions of X or Y of GRCh37 and GRCh38.
+
+    0-based half-open; none of other contigs.
+    """
     return _PARS.get((canonical_name(contig), length), ())
 
 
 def read_sexes(path: str | Path) -> dict[str, str]:
-    """Read a table of sexes: sample and sex in the first two columns, or in columns named ``sample`` and ``sex``.
+    """Read a table of sexes.
+
+    Sample and sex in the first two columns, or in columns named ``sample`` and ``sex``.
 
     Sexes are ``male``/``M``/``1`` and ``female``/``F``/``2``; columns are separated by tabs or spaces.
 

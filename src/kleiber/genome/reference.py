@@ -57,7 +57,13 @@ class Reference:
 
     @classmethod
     def open(cls, path: str | Path) -> Reference:
-        """Open a folder made by `build`."""
+        """Open a folder made by `build`.
+
+        Raises
+        ------
+        StateError
+            When the folder holds no complete reference.
+        """
         manifest = read_manifest(path)
         if manifest is None:
             raise StateError(f"{path} holds no complete reference.\n  Build it again.")
@@ -122,7 +128,13 @@ def intervals(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def open_text(path: Path) -> IO[bytes]:
-    """Open a plain, gzipped or bgzipped file for reading bytes."""
+    """Open a plain, gzipped or bgzipped file for reading bytes.
+
+    Raises
+    ------
+    DataError
+        When there is no such file.
+    """
     try:
         with open(path, "rb") as handle:
             magic = handle.read(2)
@@ -152,7 +164,13 @@ def contigs_of(fasta: str | Path) -> tuple[Contig, ...]:
 
 
 def sequences(fasta: Path) -> Any:
-    """Yield (name, bytes as they stand) of every sequence of a FASTA file."""
+    """Yield (name, bytes as they stand) of every sequence of a FASTA file.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged, or is no FASTA.
+    """
     name: str | None = None
     parts: list[bytes] = []
     try:

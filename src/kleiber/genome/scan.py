@@ -24,7 +24,9 @@ REFERENCE_CALL = np.uint32(int.from_bytes(b"0|0\t", "little"))
 
 
 class Batch(NamedTuple):
-    """Records of one contig, in the order of the file; byte offsets point into the text they were scanned from.
+    """Records of one contig, in the order of the file.
+
+    Byte offsets point into the text they were scanned from.
 
     ``n`` holds how many records, alleles and carriers there are.
 

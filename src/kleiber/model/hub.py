@@ -76,7 +76,10 @@ def export_model(source: Path, out: Path, tokenizer: Path) -> None:
 def import_model(source: Path, out: Path) -> ModelConfig:
     """Write a published DNABERT-2 as a checkpoint of ours, with its tokenizer beside it if it has one.
 
-    Errors are those of `kleiber.model.weights.load_weights`.
+    Raises
+    ------
+    DataError
+        When `out` is there already, or as `kleiber.model.weights.load_weights` does.
     """
     shape, weights = load_weights(source)
     del weights[TIED]
@@ -93,7 +96,10 @@ def import_model(source: Path, out: Path) -> ModelConfig:
 
 
 def modelling_code() -> str:
-    """Return the network and its `transformers` classes as one module that needs torch and transformers alone."""
+    """Return the network and its `transformers` classes as one module.
+
+    It needs torch and transformers alone.
+    """
     parts = [f'"""DNABERT-2, exported by kleiber {__version__}; needs torch and transformers alone."""\n']
     parts.append("from __future__ import annotations\n\nfrom types import SimpleNamespace as ModelConfig\n")
     for module in (dnabert2, pretrained):

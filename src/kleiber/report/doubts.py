@@ -15,7 +15,10 @@ __all__ = ["limits", "sureness"]
 
 
 def sureness(study: StudyOutput) -> list[str]:
-    """Say how far the numbers can be trusted: fits and what they say against themselves, hold-outs, replicates."""
+    """Say how far the numbers can be trusted.
+
+    Fits and what they say against themselves, hold-outs, replicates.
+    """
     sentences = []
     laws = [law for arm in study.arms if (law := study.law(arm)) is not None]
     if laws:

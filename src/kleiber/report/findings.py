@@ -238,7 +238,10 @@ def _published_sentences(study: StudyOutput, arm: str) -> list[str]:
 
 
 def between_arms(study: StudyOutput) -> list[str]:
-    """Return one sentence for each pair of arms: the mean difference, its interval, and what it allows to say."""
+    """Return one sentence for each pair of arms.
+
+    The mean difference, its interval, and what it allows to say.
+    """
     sentences = []
     for d in differences(study):
         better, worse = (d.arm, d.other) if d.mean < 0 else (d.other, d.arm)

@@ -66,14 +66,20 @@ PUBLISHED_FLOPS = (5.4e17, 1.62e19)  # the compute of its smallest and largest m
 
 
 def published(study: StudyOutput, arm: str) -> Published | None:
-    """Return the original study's lines for the arm's sampling and kind of tokenizer, if it had such an arm."""
+    """Return the original study's lines for the arm's sampling and kind of tokenizer.
+
+    None if it had no such arm.
+    """
     tokenizer = study.tokenizer(arm).lower()
     kind = "bpe" if tokenizer.startswith("bpe") else tokenizer
     return PUBLISHED.get((study.sampling(arm), kind))
 
 
 def size_count(study: StudyOutput, arm: str) -> str:
-    """Return the column that the arm's fits took as N: parameters without embeddings unless they say otherwise."""
+    """Return the column that the arm's fits took as N.
+
+    Parameters without embeddings unless they say otherwise.
+    """
     columns = [
         ((law.raw.get("settings") or {}).get("columns") or {}).get("N") for law in study.laws.get(arm, {}).values()
     ]
@@ -85,7 +91,10 @@ def size_count(study: StudyOutput, arm: str) -> str:
 
 
 def predicted_loss(law: Law, n: NDArray[np.float64], d: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return ``E + A/N^α + B/D^β`` in nats per token, or None when the law is not of that form."""
+    """Return ``E + A/N^α + B/D^β`` in nats per token, at `n` and `d` of one shape.
+
+    None when the law is not of that form.
+    """
     names = ("E", "A", "B", "alpha", "beta")
     values = [law.estimate(name) for name in names]
     if law.method != "parametric" or any(value is None for value in values):
@@ -133,7 +142,10 @@ def optima(law: Law) -> pl.DataFrame:
 
 
 def strongest_baselines(study: StudyOutput, arm: str) -> dict[str, tuple[float, float]]:
-    """Return bits per base and standard error of the uniform model, the token unigram, and the best Markov chain."""
+    """Return bits per base and standard error of the strongest baselines.
+
+    The uniform model, the token unigram, and the best Markov chain.
+    """
     entries = {
         str(name): (float(entry["bits_per_base"]), float(entry.get("se") or 0.0))
         for name, entry in (study.baselines.get(arm) or {}).items()
@@ -154,7 +166,10 @@ def is_far(study: StudyOutput) -> bool:
 
 
 def misfit(study: StudyOutput, law: Law) -> tuple[float, float | None] | None:
-    """Return the root mean square residual of a law in nats per token, and the same over the evaluation's error."""
+    """Return the root mean square residual of a law in nats per token.
+
+    Beside it the same over the evaluation's error.
+    """
     points = study.points(law.arm)
     if points.is_empty() or law.status == "REFUSED":
         return None

@@ -62,6 +62,8 @@ def write_report(out: Path | Sequence[Path], target: Path | None = None) -> Path
     ------
     DataError
         When a folder holds no study, or a file in it is damaged.
+    ConfigError
+        When no folder is named.
     """
     folders = [Path(out)] if isinstance(out, str | Path) else [Path(one) for one in out]
     if not folders:

@@ -108,7 +108,10 @@ def only(kind: str | Sequence[str]) -> Any:
 
 
 def log_axis(channel: Any, field: str, title: str) -> Any:
-    """Return a logarithmic quantitative encoding with labels such as 0.5, 2M or 1e13; ticks come from the table."""
+    """Return a logarithmic quantitative encoding.
+
+    Labels are such as 0.5, 2M or 1e13; ticks come from the table.
+    """
     big = "replace(format(datum.value, '.1~e'), '+', '')"
     text = f"datum.value >= 1e9 ? {big} : datum.value < 1 ? format(datum.value, '~g') : format(datum.value, '~s')"
     return channel(f"{field}:Q", title=title, scale=alt.Scale(type="log"), axis=alt.Axis(labelExpr=text))

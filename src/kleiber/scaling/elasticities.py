@@ -20,7 +20,9 @@ STEPS = 8  # of D that a dense curve is read at
 
 
 def elasticities(observations: Observations, *, noise: float | None = None) -> FitResult:
-    """Compute -dL/dlnN and -dL/dlnD between neighbouring sizes and amounts of data, and where they are equal.
+    """Compute -dL/dlnN and -dL/dlnD between neighbouring sizes and amounts of data.
+
+    And where they are equal.
 
     At equal compute, data pay more than parameters where -dL/dlnD is the larger of the two.
 
@@ -81,7 +83,10 @@ def elasticities(observations: Observations, *, noise: float | None = None) -> F
 
 
 def spread_of_seeds(observations: Observations) -> tuple[float, int]:
-    """Return the standard deviation of losses among seeds of one (N, D), pooled, and its degrees of freedom."""
+    """Return the standard deviation of losses among seeds of one (N, D).
+
+    Pooled, with its degrees of freedom.
+    """
     _, cell = np.unique(np.stack([observations.N, observations.D]), axis=1, return_inverse=True)
     mean = np.bincount(cell, observations.loss) / np.bincount(cell)
     free = len(observations) - len(mean)

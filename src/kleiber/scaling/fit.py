@@ -60,6 +60,13 @@ def fit(
     -------
     Status REFUSED, with the reason as a warning, when there are fewer than 3 sizes or 3 budgets, fewer distinct
     (N, D) than parameters, or only points that are not annealed.
+
+    Raises
+    ------
+    ConfigError
+        When `delta` or `bootstrap` cannot be.
+    DataError
+        When the form needs a column of unique data and there is none.
     """
     if not 0 < delta < 1:
         raise ConfigError(f"delta = {delta} cannot be: it is a log residual between 0 and 1.")
@@ -175,7 +182,7 @@ def _with_optimum(values: dict[str, float]) -> dict[str, float]:
 
 
 def problem_of(observations: Observations, delta: float) -> tuple[Problem, NDArray[np.float64], tuple[float, float]]:
-    """Return the minimisation, ln L, and the means of ln N and ln D that it is centred on."""
+    """Return the minimisation, ln L, (n,), and the means of ln N and ln D that it is centred on."""
     x, y, z = (np.log(v) for v in (observations.N, observations.D, observations.loss))
     centre = float(x.mean()), float(y.mean())
     return Problem(x - centre[0], y - centre[1], delta, float(z.min())), z, centre

@@ -41,13 +41,16 @@ class Points:
         return cls(observations.N, observations.D, np.minimum(unique, observations.D))
 
     def take(self, rows: NDArray[np.int64]) -> Points:
-        """Return some of the places, or some of them several times."""
+        """Return the places `rows`, (m,): some, or some of them several times."""
         return Points(self.N[rows], self.D[rows], self.unique[rows])
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form: its free parameters and ln L as their function; parameters not named in `exponents` are positive."""
+    """A form: its free parameters and ln L as their function.
+
+    Parameters not named in `exponents` are positive.
+    """
 
     name: str
     parameters: tuple[str, ...]
@@ -133,6 +136,11 @@ def fit_form(
     Returns
     -------
     Every parameter, the objective, whether it settled, and which parameters ended on a bound.
+
+    Raises
+    ------
+    ConfigError
+        When `fixed` names no parameter of the form.
     """
     if unknown := sorted(fixed.keys() - set(form.parameters)):
         raise ConfigError(f"{unknown[0]} is no parameter of the form {form.name}: {', '.join(form.parameters)}.")

@@ -52,7 +52,10 @@ class LossCurve:
     loss: NDArray[np.float64]
 
     def smooth(self, steps: int = SMOOTH) -> NDArray[np.float64]:
-        """Return the mean of each loss and the following, fewer in short runs, as far as a window fits."""
+        """Return the mean of each loss and the following, fewer in short runs, as far as a window fits.
+
+        Shape (n - window + 1,).
+        """
         window = max(1, min(steps, len(self.loss) // 10 + 1))
         return np.convolve(self.loss, np.ones(window) / window, "valid")
 
@@ -60,7 +63,9 @@ class LossCurve:
 def curves_of(
     table: pl.DataFrame, columns: Mapping[str, str] | None = None, name: str = "the table", *, exact_flops: bool = False
 ) -> list[LossCurve]:
-    """Group the rows of a table into one curve for each N and seed, in the order of D; smallest model first.
+    """Group the rows of a table into one curve for each N and seed.
+
+    In the order of D; smallest model first.
 
     Every row counts, annealed or not. The step is that of a column ``step`` or ``steps``, else D itself.
     """
@@ -96,7 +101,9 @@ class _Ladder(NamedTuple):
 def isoflop(
     observations: Observations, budgets: Sequence[float] | None = None, *, seed: int = 0, force: bool = False
 ) -> FitResult:
-    """Find the best size of each budget of compute by a parabola in ln N, and a as the slope of ln N on ln C.
+    """Find the best size of each budget of compute by a parabola in ln N.
+
+    a is the slope of ln N on ln C.
 
     Every size's loss is interpolated in ln C between its annealed points (Akima, as Porian et al. 2024,
     arXiv:2406.19146); a budget counts only when at least three sizes have it and the lowest is neither the smallest
@@ -258,7 +265,9 @@ def _shared_budgets(ladders: list[_Ladder]) -> list[float]:
 
 
 def envelope(curves: Sequence[LossCurve]) -> FitResult:
-    """Follow the lowest training loss over compute, and a as the slope of ln N on ln C where the lead changes hands.
+    """Follow the lowest training loss over compute.
+
+    a is the slope of ln N on ln C where the lead changes hands.
 
     The last 5 % of each run are left out.
     """

@@ -164,7 +164,7 @@ class Observations:
         return digest([x.tolist() for x in (self.N, self.D, self.loss, self.C, self.cluster)])
 
     def take(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Observations:
-        """Return some of the points."""
+        """Return some of the points: `keep` is a mask, (n,), or indices, (m,)."""
         parts = {key: getattr(self, key)[keep] for key in ALIASES if getattr(self, key) is not None}
         return replace(self, **parts, cluster=np.unique(self.cluster[keep], return_inverse=True)[1])
 
@@ -238,7 +238,22 @@ def _column(table: pl.DataFrame, key: str, asked: str | None, name: str) -> str 
 
 
 def positive(table: pl.DataFrame, column: str, row: NDArray[np.int64], name: str) -> NDArray[np.float64]:
-    """Return a column of positive numbers, or raise `DataError` naming the first row (as `row` counts) that is none."""
+    """Return a column of positive numbers.
+
+    Parameters
+    ----------
+    row
+        What errors call each row, (n,).
+
+    Returns
+    -------
+    float64 array, shape (n,).
+
+    Raises
+    ------
+    DataError
+        When one is none; names the first.
+    """
     values = table[column].cast(pl.Float64, strict=False).to_numpy()
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if len(bad):

@@ -83,7 +83,9 @@ def plan_budget(
 def next_runs(
     observations: Observations, sizes: Sequence[float], data: Sequence[float], *, delta: float = 1e-3
 ) -> list[dict[str, float]]:
-    """Rank candidate runs by how much each would shrink the interval of a, and by how much for its compute.
+    """Rank candidate runs by how much each would shrink the interval of a.
+
+    And by how much for its compute.
 
     The variance of a is that of the linearised law with equal noise at every point (D-optimal design, Fedorov 1972,
     asked for one parameter): where a run would go, not how wide the interval will be.

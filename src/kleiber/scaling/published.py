@@ -41,7 +41,10 @@ LIMITS = {
 
 
 class Arm(NamedTuple):
-    """One corpus and tokenizer of the study: its curves, and the slope of N through the optima that it marked."""
+    """One corpus and tokenizer of the study: its curves and exponents.
+
+    `marked` is the slope of N through the optima that it marked, `printed` the one in print.
+    """
 
     corpus: str
     tokenizer: str
@@ -73,7 +76,10 @@ def published_arms() -> list[Arm]:
 
 
 def original_study(bootstrap: int = 1000, seed: int = 0) -> Iterator[tuple[Arm, list[FitResult]]]:
-    """Fit each arm by the study's rule, IsoFLOP, the parametric law and elasticities; each ends with its limits."""
+    """Fit each arm by the study's rule, IsoFLOP, the parametric law and elasticities.
+
+    Each result ends with its limits.
+    """
     for arm in published_arms():
         share = BEGIN / max(curve.step[-1] for curve in arm.curves)
         points = _points(arm)

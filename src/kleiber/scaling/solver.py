@@ -55,7 +55,10 @@ class Solution(NamedTuple):
 
 
 def huber(residuals: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
-    """Return the Huber loss of each residual r: ``r²/2`` inside δ, ``δ(|r| - δ/2)`` outside."""
+    """Return the Huber loss of each residual r: ``r²/2`` inside δ, ``δ(|r| - δ/2)`` outside.
+
+    Any shape; the result has that of `residuals`.
+    """
     size = np.abs(residuals)
     return np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
 
@@ -113,13 +116,13 @@ class Problem:
         return np.concatenate([top, theta[::EVERY, ::EVERY].reshape(-1, 5)])
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the smallest and the largest θ that a fit may end at."""
+        """Return the smallest and the largest θ, (5,) each, that a fit may end at."""
         low, high = np.full(5, EXPONENTS[0]), np.full(5, EXPONENTS[1])
         low[:3], high[:3] = self.lowest - np.array([7.0, 25.0, 25.0]), self.lowest + np.array([1.0, 25.0, 25.0])
         return low, high
 
     def on_bound(self, theta: NDArray[np.float64]) -> list[int]:
-        """Return which free components of one θ sit on a bound."""
+        """Return which free components of one θ, (5,), sit on a bound."""
         low, high = self.bounds()
         margin = 1e-6 * (high - low)
         free = np.abs(self.restriction.matrix).sum(1) > 0

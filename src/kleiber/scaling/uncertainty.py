@@ -90,7 +90,10 @@ def profile(observations: Observations, parameter: str, *, delta: float = 1e-3) 
 
 
 def band(observations: Observations) -> list[dict[str, Any]]:
-    """Return a under every defensible choice: δ, and all points, or those without the smallest size or data."""
+    """Return a under every defensible choice.
+
+    δ, and all points, or those without the smallest size or data.
+    """
     cuts = {"all points": np.ones(len(observations), bool)}
     cuts |= {f"without the smallest {UNIT[k]}": getattr(observations, k) > getattr(observations, k).min() for k in "ND"}
     found = []
@@ -104,7 +107,9 @@ def band(observations: Observations) -> list[dict[str, Any]]:
 
 
 def examine(result: FitResult, observations: Observations) -> FitResult:
-    """Add profiles, hold-outs and the band of choices to a parametric fit; headline the wider of band and interval.
+    """Add profiles, hold-outs and the band of choices to a parametric fit.
+
+    The wider of band and interval is the headline.
 
     ``settings["band_of_choices"]`` is the range of a; `warnings` says so where it is wider than the interval, and
     where a flat profile leaves a parameter undecided, which then is not identified.
@@ -137,7 +142,9 @@ def examine(result: FitResult, observations: Observations) -> FitResult:
 
 
 def holdout(observations: Observations, form: str = "chinchilla", *, delta: float = 1e-3) -> list[dict[str, Any]]:
-    """Predict points that a fit has not seen: the largest N, D and C, and each amount of data from those below it.
+    """Predict points that a fit has not seen.
+
+    The largest N, D and C, and each amount of data from those below it.
 
     Returns
     -------
@@ -178,7 +185,10 @@ def holdout(observations: Observations, form: str = "chinchilla", *, delta: floa
 
 
 def compare_forms(observations: Observations, *, delta: float = 1e-3) -> list[dict[str, Any]]:
-    """Rank the forms: by the error of the largest C left out, then by AICc; those that cannot be fitted last."""
+    """Rank the forms: by the error of the largest C left out, then by AICc.
+
+    Those that cannot be fitted come last.
+    """
     found = []
     for form in FORMS.values():
         if form.needs and getattr(observations, form.needs) is None:

@@ -26,7 +26,10 @@ SAMPLINGS = ("reference", "pangenome", "variant")
 
 @dataclass(frozen=True)
 class Head:
-    """``[study]``: the name of the study, its title and question for the report, and the one seed of everything."""
+    """``[study]``: the name of the study, and the one seed of everything.
+
+    `title` and `question` are for the report.
+    """
 
     name: str
     seed: int = 17
@@ -149,7 +152,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class Unit:
-    """One training run of the ladder: an arm at one size, seed and share of unique data, with all its budgets.
+    """One training run of the ladder, with all its budgets.
+
+    An arm at one size, seed and share of unique data.
 
     A trial of `[tune]` has the multiple of the learning rate that it tries; it is 0 for a run of the ladder.
     """
@@ -222,7 +227,13 @@ def load_study(path: Path) -> Study:
 
 
 def parse_study(text: str, name: str, folder: Path) -> Study:
-    """Read a study from TOML text; `name` is what errors call it, `folder` what its paths are relative to."""
+    """Read a study from TOML text; `name` is what errors call it, `folder` what its paths are relative to.
+
+    Raises
+    ------
+    ConfigError, UnknownName
+        As `load_study` does.
+    """
     try:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -68,13 +68,13 @@ class Plan:
         return weights + sum(220 * run.run.n_steps for run in self.runs)
 
     def epochs(self, run: PlannedRun) -> float | None:
-        """Bases that a run's largest budget reads, over the unique ones it may read."""
+        """Return the bases that a run's largest budget reads, over the unique ones it may read."""
         if self.n_unique_bases is None:
             return None
         return run.bases / (self.n_unique_bases * run.unit.unique)
 
     def hours_on(self, gpu: str, mfu: float, n: int = 1) -> float:
-        """Hours of training on `n` GPUs of a kind at a share of their peak.
+        """Return the hours of training on `n` GPUs of a kind at a share of their peak.
 
         Raises
         ------
@@ -113,7 +113,13 @@ def _planned(study: Study, unit: Unit, bases_per_token: dict[str, float]) -> Pla
 
 
 def vocab_size(spec: str) -> int:
-    """Return the number of ids of a tokenizer, from its specification or file."""
+    """Return the number of ids of a tokenizer, from its specification or file.
+
+    Raises
+    ------
+    ConfigError
+        When the text is no specification.
+    """
     if spec.endswith(".json"):
         return load(Path(spec)).vocab_size
     if spec == "original-6mer":

@@ -31,6 +31,11 @@ def run_on_ray(
     """Run every job and return how each ended, in the order given; parameters and errors as of `run_jobs`.
 
     The address is that of a running cluster (``"auto"``, ``"10.0.0.1:6379"``); None starts Ray here for the while.
+
+    Raises
+    ------
+    ConfigError
+        When no cluster answers there.
     """
     try:
         import ray

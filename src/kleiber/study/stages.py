@@ -120,7 +120,10 @@ def refuse_changed_inputs(out: Path) -> None:
 
 
 def tokenizer_label(spec: str) -> str:
-    """Return the folder name of a tokenizer: the specification itself, or the name of its file without the ending."""
+    """Return the folder name of a tokenizer.
+
+    The specification itself, or the name of its file without the ending.
+    """
     return re.sub(r"[^\w+-]", "_", Path(spec).stem if spec.endswith(".json") else spec)
 
 

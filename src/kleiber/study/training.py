@@ -26,7 +26,10 @@ OVERHEAD = 2e9  # operations: what a step of a tiny model costs beside its arith
 
 
 def run_of(study: Study, out: Path, unit: Unit) -> Run:
-    """Return what one unit trains; its name ends in the first six digits of the hash of all that decides it."""
+    """Return what one unit trains.
+
+    Its name ends in the first six digits of the hash of all that decides it.
+    """
     arm = study.arms[unit.arm]
     tokenizer = stages.tokenizer_of(study, out, arm.tokenizer)
     corpus = stages.corpus_of(study, out, unit.arm, unit.unique)
@@ -130,7 +133,13 @@ def train_all(study: Study, out: Path, say: Narrator, engine: Engine = POOL, tas
 
 
 def train_units(study: Study, out: Path, units: Sequence[Unit], say: Narrator, engine: Engine, what: str) -> None:
-    """Train those of some units that are not trained yet; errors as `train_all`."""
+    """Train those of some units that are not trained yet.
+
+    Raises
+    ------
+    StateError, Stopped
+        As `train_all` does.
+    """
     choices = machine(study, stages.planned(study, out), out, engine.devices)
     runs = [(unit, run_of(study, out, unit)) for unit in units]
     todo = [_job(study, out, *one, choices) for one in runs if read_manifest(run_folder(out, one[1])) is None]

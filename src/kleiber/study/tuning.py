@@ -72,7 +72,9 @@ def _loss(folder: Path) -> float | None:
 
 
 def best_rate(rates: Sequence[float], losses: Sequence[float]) -> tuple[float, bool]:
-    """Return the rate at which a parabola of the loss in ln(rate) is lowest, and whether rates on both sides are worse.
+    """Return the rate at which a parabola of the loss in ln(rate) is lowest.
+
+    And whether rates on both sides are worse.
 
     The parabola goes through the lowest point and its neighbours; the lowest point itself is the answer where it is the
     first or the last.

@@ -26,7 +26,9 @@ def bits_per_base(nats: float, n_bases: int) -> float:
 
 
 def letters(tokenizer: Tokenizer) -> NDArray[np.float32]:
-    """Return which base each token has at each place, float32 (V, L, 4) of 0 and 1; L is the longest token's length.
+    """Return which base each token has at each place.
+
+    float32 (V, L, 4) of 0 and 1; L is the longest token's length.
 
     Specials, and places behind a token's end, have none.
     """
@@ -41,7 +43,9 @@ def letters(tokenizer: Tokenizer) -> NDArray[np.float32]:
 def base_nats(
     by_letter: NDArray[np.float64], places: NDArray[np.int64], codes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the negative log-probability of single bases, in nats, with the distribution over tokens marginalised.
+    """Return the negative log-probability of single bases, in nats.
+
+    The distribution over tokens is marginalised.
 
     P(base) is the weight of the tokens that have that base at its place, over the weight of all that reach the place:
     what is scored is the base, not where the token ends.

@@ -68,7 +68,7 @@ class OverlappingKmerTokenizer(KmerTokenizer):
         return ids, np.arange(n + 1) * each, np.full(n, each + self.k - 1 if each else 0)
 
     def decode(self, ids: NDArray[np.integer]) -> str:
-        """Return the bases that overlapping words cover; N where no word says which."""
+        """Return the bases that overlapping words `ids`, (n,), cover; N where no word says which."""
         words = [self.tokens[i] for i in ids if i == UNK or i >= SINGLES]
         letters = ["N"] * (len(words) + self.k - 1 if words else 0)
         for at, word in enumerate(words):

@@ -24,12 +24,18 @@ for _i, _base in enumerate(ORDER):
 
 
 def clean_up(sequence: str) -> str:
-    """Return a sequence as the original study fed it to its tokenizers: each run of N is one N, other letters go."""
+    """Return a sequence as the original study fed it to its tokenizers.
+
+    Each run of N is one N, other letters go.
+    """
     return re.sub("[^ACGTN]", "", re.sub("N+", "N", sequence))
 
 
 class OriginalKmerTokenizer(KmerTokenizer):
-    """Non-overlapping 6-mers with the original study's ids: A 5, T 6, C 7, G 8, N 9, words from 10; V = 4,106."""
+    """Non-overlapping 6-mers with the original study's ids.
+
+    A 5, T 6, C 7, G 8, N 9, words from 10; V = 4,106.
+    """
 
     def __init__(self) -> None:
         self.kind, self.k = "kmer", 6

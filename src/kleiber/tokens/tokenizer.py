@@ -67,7 +67,10 @@ class Tokenizer:
         return digest(self.model)
 
     def encode(self, bases: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """Return the ids of one sequence of ASCII bases, without [CLS] and [SEP]; lower case counts as upper."""
+        """Return the ids, (n,), of one sequence of ASCII bases, (length,), without [CLS] and [SEP].
+
+        Lower case counts as upper.
+        """
         return self.encode_batch(np.asarray(bases, np.uint8)[None, :])[0]
 
     def encode_batch(self, bases: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -115,7 +118,7 @@ class Tokenizer:
         return ids.reshape(-1, n_tokens), used.astype(np.int32)
 
     def decode(self, ids: NDArray[np.integer]) -> str:
-        """Return the bases of ids; [UNK] is N, other specials are nothing."""
+        """Return the bases of `ids`, (n,); [UNK] is N, other specials are nothing."""
         names = ["N" if i == UNK else "" if token in SPECIALS else token for i, token in enumerate(self.tokens)]
         return "".join(names[i] for i in ids)
 

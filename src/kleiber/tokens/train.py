@@ -36,6 +36,11 @@ def train_tokenizer(spec: str, windows: NDArray[np.uint8], max_token_length: int
         (n, L) ASCII windows that BPE is trained on.
     max_token_length
         Bases of the longest token of a BPE.
+
+    Raises
+    ------
+    ConfigError
+        When the text is no specification.
     """
     if spec == "nucleotide":
         return KmerTokenizer(1)

@@ -52,7 +52,10 @@ class Devices:
         return self.rank == 0
 
     def attention(self, length: int) -> str:
-        """Return how attention is usually fastest here for rows of `length` tokens; a study measures it instead."""
+        """Return how attention is usually fastest here for rows of `length` tokens.
+
+        A study measures it instead.
+        """
         if self.device.type == "cuda":
             return "sdpa" if length <= 512 else "flex"
         return "matmul" if length <= 512 else "sdpa"
@@ -85,7 +88,7 @@ class Devices:
         return model
 
     def agree(self, values: Tensor) -> Tensor:
-        """Return the sum of a small tensor over the processes."""
+        """Return the sum of a small tensor, of any shape, over the processes."""
         if self.world > 1:
             dist.all_reduce(values)
         return values
@@ -97,5 +100,5 @@ class Devices:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor that may be sharded as one, on every process."""
+    """Return a tensor that may be sharded as one, of the same shape, on every process."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

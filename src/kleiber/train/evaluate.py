@@ -180,7 +180,10 @@ def cluster_ids(tiles: Sequence[tuple[str, int]]) -> NDArray[np.int64]:
 
 
 def clustered_se(sums: NDArray[np.float64], sizes: NDArray[np.int64], clusters: NDArray[np.int64]) -> float:
-    """Return the standard error of Σ sums / Σ sizes when rows of a cluster are alike (linearised ratio)."""
+    """Return the standard error of Σ sums / Σ sizes when rows of a cluster are alike (linearised ratio).
+
+    All arrays have shape (rows,).
+    """
     residual = np.bincount(clusters, sums - sums.sum() / sizes.sum() * sizes)
     groups = np.count_nonzero(np.bincount(clusters, sizes))
     if groups < 2:

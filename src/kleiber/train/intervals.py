@@ -46,7 +46,10 @@ class Intervals:
 
 
 def lay_intervals(evaluation: Evaluation, tokenizer: Tokenizer, seed: int) -> Intervals:
-    """Find the scored bases in the rows of an evaluation; intervals that a row does not hold whole are left out."""
+    """Find the scored bases in the rows of an evaluation.
+
+    Intervals that a row does not hold whole are left out.
+    """
     parts = [_of_row(ids, tile, tokenizer, seed) for ids, tile in zip(evaluation.ids, evaluation.tiles, strict=True)]
     rows = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
     tokens, places, codes = np.concatenate(parts, axis=1)

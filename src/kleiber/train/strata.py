@@ -20,7 +20,9 @@ __all__ = ["overlaps", "strata"]
 def strata(
     evaluation: Evaluation, tokenizer: Tokenizer, reference: Reference, panel: Panel | None
 ) -> dict[str, NDArray[np.bool_]]:
-    """Return which scored tokens of an evaluation on the reference belong to each stratum that the data know.
+    """Return which scored tokens of an evaluation on the reference belong to each stratum.
+
+    Strata are those that the data know.
 
     Returns
     -------
@@ -52,7 +54,10 @@ def strata(
 
 
 def overlaps(begin: NDArray[np.int64], end: NDArray[np.int64], stretches: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Say which of the half-open [begin, end) share a base with one of `stretches`, (n, 2), half-open, any order."""
+    """Say which of the half-open [begin, end) share a base with one of `stretches`.
+
+    (n, 2), half-open, any order.
+    """
     ordered = stretches[np.argsort(stretches[:, 0], kind="stable")]
     reach = np.maximum.accumulate(np.append(0, ordered[:, 1]))  # how far the first i stretches go
     return reach[np.searchsorted(ordered[:, 0], end)] > begin

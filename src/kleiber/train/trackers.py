@@ -17,9 +17,11 @@ __all__ = ["Tracker", "open_tracker"]
 class Tracker(Protocol):
     """What a run calls: `log` after each step, `finish` at its end."""
 
-    def log(self, values: dict[str, Any], step: int) -> None: ...
+    def log(self, values: dict[str, Any], step: int) -> None:
+        """Take the metrics of one step."""
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """Write what is left; nothing comes after it."""
 
 
 class TensorBoard:
@@ -42,7 +44,9 @@ class TensorBoard:
 
 
 def open_tracker(name: str, folder: Path, config: dict[str, Any]) -> Tracker:
-    """Return a tracker by name: ``"tensorboard"``, or an installed module such as ``"wandb"`` or ``"trackio"``.
+    """Return a tracker by name.
+
+    ``"tensorboard"``, or an installed module such as ``"wandb"`` or ``"trackio"``.
 
     Raises
     ------
