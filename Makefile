@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/first
 
-.PHONY: study test test-slow check format clean
+.PHONY: study test test-slow check format docs wheel clean
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.installed
@@ -17,15 +17,21 @@ test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m slow
 
 check: $(VENV)/.installed-dev
-	$(BIN)/ruff format --check src tests benchmarks scripts
-	$(BIN)/ruff check src tests benchmarks scripts
+	$(BIN)/ruff format --check src tests benchmarks scripts docs
+	$(BIN)/ruff check src tests benchmarks scripts docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
 
 format: $(VENV)/.installed-dev
-	$(BIN)/ruff format src tests benchmarks scripts
-	$(BIN)/ruff check --fix src tests benchmarks scripts
+	$(BIN)/ruff format src tests benchmarks scripts docs
+	$(BIN)/ruff check --fix src tests benchmarks scripts docs
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/hatchling build -t wheel -d dist
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,4 +45,4 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,7 +19,8 @@ from sphinx.util.docutils import SphinxDirective
 def modules(name: str) -> list[str]:
     """Return the modules of a package in reading order; a module that is no package is its own."""
     spec = find_spec(name)
-    assert spec is not None and spec.origin is not None, name
+    assert spec is not None
+    assert spec.origin is not None, f"{name} is no package with a file"
     if spec.submodule_search_locations is None:
         return [name]
     folder = Path(spec.origin).parent

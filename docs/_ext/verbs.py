@@ -88,7 +88,12 @@ class Verbs(SphinxDirective):
             lines += [about.short_description, "", *(about.long_description or "").splitlines(), ""]
             lines += [f".. program:: kleiber {' '.join(words)}", ""]
             for written, told, text in options(verb):
-                lines += [f".. option:: {written}", "", f"   {' '.join(text.split())}{f' ({told})' if told else ''}", ""]
+                lines += [
+                    f".. option:: {written}",
+                    "",
+                    f"   {' '.join(text.split())}{f' ({told})' if told else ''}",
+                    "",
+                ]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 

@@ -44,7 +44,7 @@ TINY = [
     (r"(?m)^length = 128", "length = 32\neval_rows = 50"),
     (r"(?m)^batch = 16", "batch = 8"),
     (r"bpe1024", "bpe64"),
-    (r'(?m)^(variant-bpe|ref-6mer) .*\n', ""),
+    (r"(?m)^(variant-bpe|ref-6mer) .*\n", ""),
 ]
 TRAINS = re.compile(r"^(kleiber (run|sweep)|sbatch|snakemake|examples/)")
 FAST = {"README.md", "docs/howto/sizes.md", "docs/explanation/counting.md", "docs/explanation/bits-per-base.md"}
