@@ -18,7 +18,13 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, Seque
 from kleiber.model.config import ModelConfig
 from kleiber.model.dnabert2 import Bert, Embeddings, Encoder, Head
 
-__all__ = ["DNABERT2Config", "DNABERT2ForMaskedLM", "DNABERT2ForSequenceClassification", "DNABERT2Model"]
+__all__ = [
+    "DNABERT2Config",
+    "DNABERT2ForMaskedLM",
+    "DNABERT2ForSequenceClassification",
+    "DNABERT2Model",
+    "DNABERT2PreTrainedModel",
+]
 
 
 class DNABERT2Config(PretrainedConfig):
@@ -65,6 +71,8 @@ class DNABERT2Config(PretrainedConfig):
 
 
 class DNABERT2PreTrainedModel(PreTrainedModel):
+    """What the models below share: how they begin."""
+
     config_class = DNABERT2Config
     base_model_prefix = "bert"
 
