@@ -28,7 +28,7 @@ from study.slurm import free_port, missing, slurm
 
 SMALLER = [
     (r"--tokens( [\d.e]+)+", "--tokens 4e3 8e3"),
-    (r"--size \w+", "--size 0.01M"),
+    (r"--size \S+", "--size 0.01M"),
     (r"(?<=tokenizer train genome.fa.gz)(.*)--vocab-size \d+", r"\1--vocab-size 64 --bases 1e5"),
     (r"chr8", "20:3,900,001-4,000,000"),
     (r"(-m kleiber|kleiber) train ", r"\1 train --length 32 --batch 8 --eval-rows 50 "),
@@ -45,6 +45,7 @@ TINY = [
     (r"(?m)^batch = 16", "batch = 8"),
     (r"bpe1024", "bpe64"),
     (r"(?m)^(variant-bpe|ref-6mer) .*\n", ""),
+    (r"(?s)\A(?!.*\[fit\])(.*)\Z", r"\1\n[fit]\nbootstrap = 100\n"),
 ]
 TRAINS = re.compile(r"^(kleiber (run|sweep)|sbatch|snakemake|examples/)")
 FAST = {"README.md", "docs/howto/sizes.md", "docs/explanation/counting.md", "docs/explanation/bits-per-base.md"}
