@@ -31,7 +31,11 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_it_holds_the_data_and_the_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("embedded/chr20_1-4Mb.GRCh37.fa.gz", "embedded/EUR300.chr20_1-4Mb.vcf.gz", "original_study/curves.csv.gz"):
+    for name in (
+        "embedded/chr20_1-4Mb.GRCh37.fa.gz",
+        "embedded/EUR300.chr20_1-4Mb.vcf.gz",
+        "original_study/curves.csv.gz",
+    ):
         assert f"kleiber/data/{name}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
