@@ -1,13 +1,27 @@
-"""SIGTERM and SIGUSR1 ask long work to save and stop: Slurm sends them before a limit, clouds before they preempt."""
+"""SIGTERM and SIGUSR1 ask long work to save and stop: Slurm sends them before a limit, clouds before they preempt.
+
+A killed process cannot tell its workers; they watch it, so that none goes on writing beside the next build.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 
-__all__ = ["stop_asked"]
+__all__ = ["end_with_parent", "stop_asked"]
+
+
+def end_with_parent() -> None:
+    """Let this worker process end, at once, when the process that started it does."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        sentinel = parent.sentinel
+        threading.Thread(target=lambda: (wait([sentinel]), os._exit(1)), daemon=True).start()
 
 
 @contextmanager

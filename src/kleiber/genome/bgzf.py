@@ -47,8 +47,13 @@ def is_bgzf(path: Path) -> bool:
     return len(head) == 18 and head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"
 
 
-def pieces(path: Path) -> Iterator[bytes]:
+def pieces(path: Path, start: int = 0) -> Iterator[bytes]:
     """Yield the contents of a file, inflated, in pieces of about a megabyte.
+
+    Parameters
+    ----------
+    start
+        The byte of the contents to begin with; blocks of BGZF before it are stepped over, not inflated.
 
     Raises
     ------
@@ -60,12 +65,14 @@ def pieces(path: Path) -> Iterator[bytes]:
             magic = file.read(2)
             file.seek(0)
             if is_bgzf(path):
-                yield from _bgzf(path, file)
+                yield from _bgzf(path, file, start)
             elif magic == b"\x1f\x8b":
                 with gzip.open(file, "rb") as text:
+                    text.seek(start)
                     while piece := text.read(PIECE):
                         yield piece
             else:
+                file.seek(start)
                 while piece := file.read(PIECE):
                     yield piece
     except FileNotFoundError:
@@ -74,7 +81,7 @@ def pieces(path: Path) -> Iterator[bytes]:
         raise damaged(path, error) from None
 
 
-def _bgzf(path: Path, file: BinaryIO) -> Iterator[bytes]:
+def _bgzf(path: Path, file: BinaryIO, start: int) -> Iterator[bytes]:
     """Inflate block after block: header, deflate stream, CRC-32 and length of its contents."""
     held: list[bytes] = []
     size, wanted, number = 0, 1, 0
@@ -88,14 +95,18 @@ def _bgzf(path: Path, file: BinaryIO) -> Iterator[bytes]:
         if len(block) < length - 18 or length < extra + 20:
             raise damaged(path, f"it ends inside block {number}")
         wanted = int.from_bytes(block[-4:], "little")
+        if 0 < wanted <= start:
+            start -= wanted
+            continue
         try:
             text = bytes(deflate_decompress(block[extra - 6 : -8], wanted)) if wanted else b""
         except _INFLATE_ERRORS as error:
             raise damaged(path, f"block {number}: {error}") from None
         if len(text) != wanted or crc32(text) != int.from_bytes(block[-8:-4], "little"):
             raise damaged(path, f"block {number} does not have the checksum that it names")
-        held.append(text)
-        size += wanted
+        held.append(text[start:])
+        size += wanted - start
+        start = 0
         if size >= PIECE:
             yield b"".join(held)
             held, size = [], 0

@@ -1,11 +1,14 @@
 """From VCF and BCF files to the stores of their contigs: one file is one unit of work.
 
 Files are read side by side when there are several and more than one worker; what is written does not depend on it. A
-file whose part is complete, and still the same, is not read again.
+file whose part is complete, and still the same, is not read again; of a file that holds many contigs those that were
+finished are kept, and it is read from the first other one on. Rejected: a contig as the unit of work, which needs an
+index, or reads a file once for each of its contigs.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -33,9 +36,21 @@ from kleiber.genome.ploidy import slots_of_samples
 from kleiber.genome.reference import Reference
 from kleiber.genome.store import ARRAYS, StoreWriter
 from kleiber.genome.vcf import VcfFile
-from kleiber.storage import file_digest, fingerprint, is_unchanged, read_manifest, staged_folder, write_manifest
+from kleiber.signals import end_with_parent
+from kleiber.storage import (
+    digest,
+    file_digest,
+    fingerprint,
+    is_unchanged,
+    read_manifest,
+    staged_folder,
+    write_atomic,
+    write_manifest,
+)
 
 __all__ = ["PanelRules", "build_parts"]
+
+PROGRESS = "progress.json"  # of a part that is not complete: its contigs that are
 
 
 @dataclass(frozen=True)
@@ -119,8 +134,10 @@ def build_parts(
     if workers <= 1 or len(tasks) == 1:
         return [_tell(task, _build_part(task), progress) for task in tasks]
     context = get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
-        futures = {pool.submit(_build_part, task): task for task in tasks}
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=end_with_parent) as pool:
+        # the longest first: no straggler at the end
+        longest = sorted(tasks, key=lambda task: -task.file.stat().st_size)
+        futures = {pool.submit(_build_part, task): task for task in longest}
         try:
             for future in as_completed(futures):
                 _tell(futures[future], future.result(), progress)
@@ -150,21 +167,61 @@ def _build_part(task: _Task) -> dict[str, Any]:
         return done
     source = VcfFile(task.file)
     refuse_foreign(source, reference)
-    with staged_folder(task.folder) as folder:
-        before = fingerprint(task.file)
-        contigs = _Contigs(source, reference, folder, task).read()
+    with staged_folder(task.folder, keep_partial=True) as folder:
+        manifest: dict[str, Any] = {"decides": decides, "source": fingerprint(task.file)}
+        contigs = _Contigs(source, reference, folder, task, _Progress(folder, digest(manifest))).read()
         if not contigs:
             raise DataError(f"{source.path}: there is no record at all.")
-        manifest = {"decides": decides, "source": before, "contigs": contigs}
+        manifest["contigs"] = contigs
         write_manifest(folder, manifest)
     return manifest
+
+
+class _Progress:
+    """Which contigs of a file are finished, and where in the file what is behind them begins."""
+
+    def __init__(self, folder: Path, made_from: str):
+        """Find what an earlier build, of the same file by the same rules, left whole; remove the rest."""
+        self.path, self.made_from = folder / PROGRESS, made_from
+        self.entries: list[dict[str, Any]] = []
+        self.begins = 0, 1
+        try:
+            found = json.loads(self.path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            found = {}
+        if found.get("made_from") == made_from and _are_whole(folder, found["entries"]):
+            self.entries = found["entries"]
+            self.begins = found["begins"][0], found["begins"][1]
+        kept = {PROGRESS, *(name for entry in self.entries for name in entry["sha256"])}
+        for path in folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+
+    def save(self, begins: list[int]) -> None:
+        """Record the entries; `begins` is the place of the first record that belongs to none of them."""
+        state = {"made_from": self.made_from, "entries": self.entries, "begins": begins}
+        write_atomic(self.path, json.dumps(state))
+
+    def end(self) -> None:
+        """Forget: the part is complete."""
+        self.path.unlink(missing_ok=True)
+
+
+def _are_whole(folder: Path, entries: list[dict[str, Any]]) -> bool:
+    """Say whether all files of some contigs are there, as they were written."""
+    return all(
+        (folder / name).is_file() and file_digest(folder / name) == expected
+        for entry in entries
+        for name, expected in entry["sha256"].items()
+    )
 
 
 class _Contigs:
     """The contigs of one file on their way to stores."""
 
-    def __init__(self, source: VcfFile, reference: Reference, folder: Path, task: _Task):
+    def __init__(self, source: VcfFile, reference: Reference, folder: Path, task: _Task, progress: _Progress):
         self.source, self.reference, self.folder, self.task = source, reference, folder, task
+        self.progress, self.entries = progress, progress.entries
         self.rules = task.rules.compiled()
         chosen = task.samples or source.samples
         numbers = {sample: i for i, sample in enumerate(source.samples)}
@@ -175,21 +232,23 @@ class _Contigs:
         self.samples = chosen
         self.kept = np.array([numbers[sample] for sample in chosen])
         self.is_part = task.samples is not None
-        self.entries: list[dict[str, Any]] = []
 
     def read(self) -> list[dict[str, Any]]:
         """Write every contig of the file; return their entries for the manifest."""
         at: str | None = None
         try:
-            for theirs, text, batch in self.source.batches(self.task.rules.unphased == "as-is"):
+            keep_unphased = self.task.rules.unphased == "as-is"
+            for theirs, text, batch in self.source.batches(keep_unphased, self.progress.begins):
                 if theirs != at:
                     if at is not None:
                         self._finish()
+                        self.progress.save(batch.begins.tolist())
                     self._begin(theirs)
                     at = theirs
                 self._add(text, batch)
             if at is not None:
                 self._finish()
+            self.progress.end()
         finally:
             if at is not None:
                 self.writer.release()

@@ -108,8 +108,10 @@ class Panel:
                     if any(entry["name"] == other["name"] for other in contigs):
                         raise DataError(f"{files[number]}: records of {entry['name']} stand in another file, too.")
                     contigs.append({**entry, "part": number, "number": k})
-            for stale in set(folder.glob("part-*")) - {folder / f"part-{i}" for i in range(len(parts))}:
-                shutil.rmtree(stale)
+            for stale in {*folder.glob("part-*"), *folder.glob(".part-*")} - {
+                folder / f"part-{i}" for i in range(len(parts))
+            }:
+                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
             shutil.rmtree(folder / "reference", ignore_errors=True)
             shutil.copytree(reference.path, folder / "reference", copy_function=_link)
             manifest = {

@@ -49,7 +49,9 @@ class Batch(NamedTuple):
     carriers_at, carriers
         Slots of allele v: ``carriers[carriers_at[v]:carriers_at[v + 1]]``.
     haploid
-        Of each sample: whether any call so far was haploid.
+        Of each sample: whether any call was haploid.
+    begins
+        Of the first record: its byte behind the file's header, and its number from 1.
     """
 
     n: NDArray[np.int64]
@@ -69,6 +71,7 @@ class Batch(NamedTuple):
     carriers_at: NDArray[np.int64]
     carriers: NDArray[np.int32]
     haploid: NDArray[np.bool_]
+    begins: NDArray[np.int64]
 
 
 def new_batch(n_samples: int, n_records: int, n_carriers: int) -> Batch:
@@ -85,6 +88,7 @@ def new_batch(n_samples: int, n_records: int, n_carriers: int) -> Batch:
         carriers_at=np.zeros(room + 1, np.int64),
         carriers=np.empty(n_carriers, np.int32),
         haploid=np.zeros(n_samples, bool),
+        begins=np.array([0, 1]),
         **integers,
         **alleles,
     )

@@ -67,7 +67,9 @@ class VcfFile:
         self._contig_names = _numbered([(name, number) for name, _, number in _contigs(lines)])
         self._keys = _numbered([("PASS", 0), *_dictionary(lines)])
 
-    def batches(self, keep_unphased: bool = False) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
+    def batches(
+        self, keep_unphased: bool = False, begins: tuple[int, int] = (0, 1)
+    ) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
         """Yield (contig, text, batch) until the file ends; a batch's offsets point into its text.
 
         The batch is one and the same, filled anew: take what you need before the next.
@@ -76,13 +78,16 @@ class VcfFile:
         ----------
         keep_unphased
             Whether unphased heterozygotes count as they are written; else they count as reference and are told.
+        begins
+            Where to begin: what `Batch.begins` said of a contig's first batch, by default the first record.
 
         Raises
         ------
         DataError
             When a record makes no sense; names the file and the record.
         """
-        yield from self._bcf_batches(keep_unphased) if self.is_bcf else self._text_batches(keep_unphased)
+        scan = self._bcf_batches if self.is_bcf else self._text_batches
+        yield from scan(keep_unphased, *begins)
 
     def _header(self, head: bytes, stream: Iterator[bytes]) -> list[str]:
         """Return the header's lines; the records begin ``_offset`` bytes into the contents."""
@@ -109,17 +114,11 @@ class VcfFile:
             head += piece
         return [line for line in text.rstrip(b"\0").decode("utf-8", "replace").splitlines() if line]
 
-    def _contents(self) -> Iterator[bytes]:
-        """Yield the contents behind the header."""
-        skip = self._offset
-        for piece in pieces(self.path):
-            if skip < len(piece):
-                yield piece[skip:]
-            skip = max(0, skip - len(piece))
-
-    def _text_batches(self, keep_unphased: bool) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
-        rest, number, batch = b"", 1, self._new_batch()
-        for piece in chain(self._contents(), [b"\n"]):
+    def _text_batches(
+        self, keep_unphased: bool, offset: int, number: int
+    ) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
+        rest, batch = b"", self._new_batch()
+        for piece in chain(pieces(self.path, self._offset + offset), [b"\n"]):
             if b"\0" in piece:
                 raise damaged(self.path, f"it holds a zero byte at or after record {number}")
             cut = piece.rfind(b"\n") + 1
@@ -128,13 +127,14 @@ class VcfFile:
                 continue
             text = np.frombuffer(rest + piece[:cut], np.uint8)
             rest = piece[cut:]
-            number = yield from self._scan_text(text, number, keep_unphased, batch)
+            number = yield from self._scan_text(text, offset, number, keep_unphased, batch)
+            offset += len(text)
 
-    def _scan_text(self, text: NDArray[np.uint8], number: int, keep_unphased: bool, batch: Batch):
+    def _scan_text(self, text: NDArray[np.uint8], offset: int, number: int, keep_unphased: bool, batch: Batch):
         """Yield the batches of whole lines; return the number of the next record, from 1."""
         n_samples = len(self.samples)
         at, contig = 0, b""
-        batch.n[:] = 0
+        _restart(batch, offset, number)
         while at < len(text):
             before = batch.n[0]
             at, why = (
@@ -157,7 +157,7 @@ class VcfFile:
             if why in (OTHER_CONTIG, FULL) and at < len(text):
                 if batch.n[0]:
                     yield contig.decode("utf-8", "replace"), text, batch
-                    batch.n[:] = 0
+                _restart(batch, offset + at, number)
                 if why == OTHER_CONTIG:
                     contig = self._contig_at(text, at, number)
         if batch.n[0]:
@@ -172,17 +172,19 @@ class VcfFile:
             raise DataError(f"{self.path}, record {number}: it has no column for a contig and more: {line[:60]!r}.")
         return name
 
-    def _bcf_batches(self, keep_unphased: bool) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
-        rest, number, batch = b"", 1, self._new_batch()
+    def _bcf_batches(
+        self, keep_unphased: bool, offset: int, number: int
+    ) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
+        rest, batch = b"", self._new_batch()
         if "GT" not in self._keys.values():
             raise DataError(f"{self.path} holds no genotypes: its header does not describe GT.")
         gt_key = next(key for key, name in self._keys.items() if name == "GT")
-        for piece in self._contents():
+        for piece in pieces(self.path, self._offset + offset):
             data = np.frombuffer(rest + piece, np.uint8)
             at, why = 0, FULL
             while why != ALL:
                 contig = int.from_bytes(data[at + 8 : at + 12].tobytes(), "little") if at + 12 <= len(data) else -1
-                batch.n[:] = 0
+                _restart(batch, offset + at, number)
                 at, why = scan_bcf(data, at, contig, len(self.samples), gt_key, keep_unphased, batch)
                 number += int(batch.n[0])
                 if why == IRREGULAR:
@@ -196,11 +198,19 @@ class VcfFile:
                 elif why == FULL:
                     raise DataError(f"{self.path}, record {number}: it has too many alleles.")
             rest = data[at:].tobytes()
+            offset += at
         if rest:
             raise damaged(self.path, "it ends inside a record")
 
     def _new_batch(self) -> Batch:
         return new_batch(len(self.samples), RECORDS, 2 * len(self.samples) + CARRIERS)
+
+
+def _restart(batch: Batch, offset: int, number: int) -> None:
+    """Empty a batch; its first record will be the one with this number, so many bytes behind the header."""
+    batch.n[:] = 0
+    batch.haploid[:] = False
+    batch.begins[:] = offset, number
 
 
 def _header_end(text: bytes) -> int | None:
