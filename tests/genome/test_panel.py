@@ -287,16 +287,6 @@ def test_what_is_asked_of_a_store(embedded):
         panel.sequence("HG00097", 0, Region("20", 3_999_990, 4_000_010))
 
 
-def test_damage_is_found(tmp_path):
-    panel = build(tmp_path, ["2 C G 0|1"])
-    assert panel.damage() == []
-    path = panel.path / "part-0" / "0.lists"
-    path.write_bytes(path.read_bytes() + b"x")
-    assert "0.lists: has changed" in panel.damage()[0]
-    path.unlink()
-    assert "0.lists: is missing" in panel.damage()[0]
-
-
 def test_a_store_opens_where_it_is_moved_and_on_its_own_reference_only(tmp_path):
     panel = build(tmp_path, ["2 C G 0|1"])
     moved = tmp_path / "elsewhere" / "store"

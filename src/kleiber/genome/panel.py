@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from kleiber.genome.ploidy import ABSENT, ONE_SLOT, pseudo_autosomal
 from kleiber.genome.reference import Reference
 from kleiber.genome.store import Store, open_store
 from kleiber.genome.vcf import VcfFile
-from kleiber.storage import digest, file_digest, read_manifest, staged_folder, write_manifest
+from kleiber.storage import MANIFEST, digest, file_digest, read_manifest, staged_folder, write_manifest
 
 __all__ = ["Panel", "PanelRules"]
 
@@ -114,6 +114,7 @@ class Panel:
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
             shutil.rmtree(folder / "reference", ignore_errors=True)
             shutil.copytree(reference.path, folder / "reference", copy_function=_link)
+            manifests = [*(f"part-{i}/{MANIFEST}" for i in range(len(parts))), f"reference/{MANIFEST}"]
             manifest = {
                 "schema": SCHEMA,
                 "samples": list(chosen or sources[0].samples),
@@ -121,8 +122,9 @@ class Panel:
                 "reference": reference.fingerprint,
                 "rules": parts[0]["decides"]["rules"],
                 "contigs": contigs,
+                "sha256": {name: file_digest(folder / name) for name in manifests},
             }
-            write_manifest(folder, manifest)
+            write_manifest(folder, {**manifest, "checksum": digest(manifest)})
         return cls.open(out)
 
     @classmethod
@@ -133,6 +135,8 @@ class Panel:
         ------
         StateError
             When there is no complete store, it is of another version, or belongs to another reference.
+        DataError
+            When a manifest is not as it was written, or names a file outside of the store.
         """
         manifest = read_manifest(path)
         if manifest is None or "samples" not in manifest:
@@ -141,6 +145,7 @@ class Panel:
             raise StateError(
                 f"{path} has the schema {manifest.get('schema')}, and {SCHEMA} is read.\n  Build it again."
             )
+        _refuse_damaged_manifests(Path(path), manifest)
         own = Reference.open(Path(path) / "reference")
         for other in (own, reference):
             if other is not None and manifest["reference"] != other.fingerprint:
@@ -266,16 +271,12 @@ class Panel:
 
     def damage(self) -> list[str]:
         """Compare every file with its checksum; return what is missing or has changed."""
-        problems = []
-        for entry in self.manifest["contigs"]:
-            for name, expected in entry["sha256"].items():
-                path = self.path / f"part-{entry['part']}" / name
-                if not path.is_file() or file_digest(path) != expected:
-                    problems.append(f"{path}: {'has changed' if path.is_file() else 'is missing'}")
-        for contig in self.reference.manifest["contigs"]:
-            if not self.reference.is_intact(contig["name"]):
-                problems.append(f"{self.reference.path}: {contig['name']} has changed")
-        return problems
+        expected = {**self.manifest.get("sha256", {}), **_arrays(self.manifest)}
+        expected |= {f"reference/{name}": value for name, value in self.reference.checksums.items()}
+        problems = [_difference(self.path / name, value) for name, value in expected.items()]
+        unchecked = {str(path.relative_to(self.path)) for path in self.path.rglob("*.npy")} - set(expected)
+        problems += [f"{self.path / name}: has no checksum; it is of an older build" for name in sorted(unchecked)]
+        return [problem for problem in problems if problem]
 
     def _entry(self, contig: str) -> dict[str, Any]:
         name = self.reference.resolve(contig)
@@ -309,6 +310,43 @@ def _remaining(store: Store, n_slots: int, slot: int, start: int, end: int) -> i
     """Return how many haplotype bases have coordinates in [start, end)."""
     haplotype = measured(store, carried(store, n_slots, slot, start, end, np.empty(ROOM, np.int64)))
     return int(first_at(haplotype, end) - first_at(haplotype, start))
+
+
+def _arrays(manifest: dict[str, Any]) -> dict[str, str]:
+    """Return the checksums of all arrays of edits, by their paths in the store."""
+    return {
+        f"part-{entry['part']}/{name}": value
+        for entry in manifest["contigs"]
+        for name, value in entry["sha256"].items()
+    }
+
+
+def _refuse_damaged_manifests(path: Path, manifest: dict[str, Any]) -> None:
+    """See that the manifests are as they were written, and name no file outside of the store."""
+    unsealed = {key: value for key, value in manifest.items() if key != "checksum"}
+    sums = manifest.get("sha256", {})
+    problems = []
+    if "checksum" in manifest and manifest["checksum"] != digest(unsealed):
+        problems = [f"{path / MANIFEST}: has changed"]
+    elif outside := [name for name in {**sums, **_arrays(manifest)} if not _is_inside(name)]:
+        problems = [f"{path / MANIFEST}: names {outside[0]!r}, outside of the store"]
+    elif any(not isinstance(entry[key], int) for entry in manifest["contigs"] for key in ("part", "number")):
+        problems = [f"{path / MANIFEST}: gives a contig a place that is no number"]
+    else:
+        problems = [_difference(path / name, value) for name, value in sums.items()]
+    if any(problems):
+        raise DataError(f"{path} is damaged:\n  {max(problems)}\n  Build it again, or fetch it again.")
+
+
+def _is_inside(name: str) -> bool:
+    return not PurePath(name).is_absolute() and ".." not in PurePath(name).parts and "\0" not in name
+
+
+def _difference(path: Path, expected: str) -> str:
+    """Say what is wrong with a file whose SHA-256 is expected, or nothing."""
+    if not path.is_file():
+        return f"{path}: is missing"
+    return "" if file_digest(path) == expected else f"{path}: has changed"
 
 
 def _link(source: str, target: str) -> None:

@@ -52,7 +52,9 @@ class Reference:
             names = [contig["name"] for contig in contigs]
             if twice := {name for name in names if names.count(name) > 1}:
                 raise DataError(f"{fasta} names the contig {sorted(twice)[0]!r} twice.")
-            write_manifest(folder, {"schema": 1, "source": fasta.name, "contigs": contigs})
+            masks = [f"{i}.{kind}.npy" for i in range(len(contigs)) for kind in ("masked", "n")]
+            sums = {name: file_digest(folder / name) for name in masks}
+            write_manifest(folder, {"schema": 1, "source": fasta.name, "contigs": contigs, "sha256": sums})
         return cls.open(out)
 
     @classmethod
@@ -105,10 +107,11 @@ class Reference:
         """Return the stretches of N of a contig, (n, 2), 0-based half-open."""
         return np.load(self.path / f"{self._index[self.resolve(contig)]}.n.npy")
 
-    def is_intact(self, contig: str) -> bool:
-        """Compare a contig's bases with their checksum."""
-        number = self._index[self.resolve(contig)]
-        return file_digest(self.path / f"{number}.bases.npy") == self.manifest["contigs"][number]["sha256"]
+    @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of every file but the manifest, by name; old references have none of their masks."""
+        bases = {f"{i}.bases.npy": contig["sha256"] for i, contig in enumerate(self.manifest["contigs"])}
+        return {**bases, **self.manifest.get("sha256", {})}
 
     @cached_property
     def _maps(self) -> list[NDArray[np.uint8]]:
