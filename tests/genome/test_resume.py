@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -202,17 +201,18 @@ def test_killed_at_any_moment_with_three_files(tmp_path):
                 break
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
-        assert process.wait() in (-signal.SIGKILL, 0)
+        if process.wait() == 0:  # it was faster than the signal
+            break
         for folder in partial.glob("part-*"):
             assert json.loads((folder / "manifest.json").read_text())
             for path in folder.iterdir():
                 now = path.stat().st_ino, path.stat().st_mtime_ns
                 assert seen.setdefault(str(path.relative_to(partial)), now) == now
     assert len({name.split("/")[0] for name in seen}) >= 2
-    result = subprocess.run([*command, str(tmp_path / "p")], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    if not (tmp_path / "p").exists():
+        result = subprocess.run([*command, str(tmp_path / "p")], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
     assert tree(tmp_path / "p") == whole
     for name, stat in seen.items():
         now = (tmp_path / "p" / name).stat()
         assert (now.st_ino, now.st_mtime_ns) == stat
-    shutil.rmtree(tmp_path / "p")
