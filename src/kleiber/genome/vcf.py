@@ -1,8 +1,8 @@
 """Phased VCF and BCF files as batches of records, contig by contig, in the order of the file.
 
-Regular lines and BCF records are scanned by `kleiber.genome.scan`; a line that is not regular (haploid or missing
-calls, more FORMAT fields, two-digit alleles, symbolic ALTs, CRLF) is read here, with an error that says what is wrong
-with it. No index is needed or used.
+Regular lines and BCF records are scanned by `kleiber.genome.scan`; a line that is not regular (unphased calls, more
+FORMAT fields, two-digit alleles, symbolic ALTs, CRLF) is read here, with an error that says what is wrong with it. No
+index is needed or used.
 """
 
 from __future__ import annotations
