@@ -7,6 +7,7 @@ there yet; a worker process calls the same functions and finds everything made.
 from __future__ import annotations
 
 import json
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -101,7 +102,8 @@ def genome(study: Study, out: Path) -> tuple[Reference, Panel | None]:
         reference = Reference.build(fasta, folder / "reference")
         if panel_files:
             rules = PanelRules(policy=study.genome.policy, min_af=study.genome.min_af)
-            Panel.build(reference, list(panel_files), folder / "panel", rules)
+            cores = len(os.sched_getaffinity(0))
+            Panel.build(reference, list(panel_files), folder / "panel", rules, workers=cores)
         write_manifest(folder, {"inputs": inputs})
     refuse_changed_inputs(out)
     reference = Reference.open(folder / "reference")
