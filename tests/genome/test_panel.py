@@ -322,6 +322,10 @@ def test_x_has_one_haplotype_in_males(shared_data, tmp_path):
 def test_a_table_of_sexes(tmp_path):
     (tmp_path / "sex.tsv").write_text("sample\tpopulation\tsex\nA\tx\tmale\nB\ty\tF\n")
     assert read_sexes(tmp_path / "sex.tsv") == {"A": "male", "B": "female"}
+    (tmp_path / "pedigree.txt").write_text("FamilyID SampleID FatherID MotherID Sex\nF1 A 0 0 1\nF2 B 0 0 2\n")
+    (tmp_path / "igsr.tsv").write_text("Sample name\tSex\tBiosample ID\nA\tmale\tx\nB\tfemale\ty\n")
+    for name in ("pedigree.txt", "igsr.tsv"):
+        assert read_sexes(tmp_path / name) == {"A": "male", "B": "female"}
     (tmp_path / "bare.tsv").write_text("A 1\nB 2\n")
     assert read_sexes(tmp_path / "bare.tsv") == {"A": "male", "B": "female"}
     (tmp_path / "bad.tsv").write_text("A\tmale\nB\tunknown\n")

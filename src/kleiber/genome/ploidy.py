@@ -18,6 +18,7 @@ from kleiber.genome.assembly import canonical_name
 __all__ = ["ABSENT", "ONE_SLOT", "TWO_SLOTS", "pseudo_autosomal", "read_sexes", "slots_of_samples"]
 
 TWO_SLOTS, ONE_SLOT, ABSENT = range(3)
+SAMPLE_COLUMNS = ("sample", "sampleid", "sample name")
 
 # 0-based, half-open; by the length of the contig, which tells GRCh37 from GRCh38
 _PARS = {
@@ -41,6 +42,7 @@ def read_sexes(path: str | Path) -> dict[str, str]:
 
     Sample and sex in the first two columns, or in columns named ``sample`` and ``sex``.
 
+    The columns may also be named as in the 1000 Genomes Project's tables, ``SampleID`` and ``Sample name``.
     Sexes are ``male``/``M``/``1`` and ``female``/``F``/``2``; columns are separated by tabs or spaces.
 
     Raises
@@ -58,9 +60,10 @@ def read_sexes(path: str | Path) -> dict[str, str]:
     rows = [(number, line.split("\t") if "\t" in line else line.split()) for number, line in enumerate(lines, 1)]
     rows = [(number, [field.strip() for field in fields]) for number, fields in rows if any(fields)]
     sample, sex = 0, 1
-    if rows and {"sample", "sex"} <= {name.lower().lstrip("#") for name in rows[0][1]}:
-        header = [name.lower().lstrip("#") for name in rows.pop(0)[1]]
-        sample, sex = header.index("sample"), header.index("sex")
+    header = [name.lower().lstrip("#") for name in rows[0][1]] if rows else []
+    if named := [name for name in SAMPLE_COLUMNS if name in header and "sex" in header]:
+        sample, sex = header.index(named[0]), header.index("sex")
+        del rows[0]
     found = {}
     for number, fields in rows:
         if len(fields) <= max(sample, sex) or fields[sex].lower() not in words:
