@@ -133,7 +133,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 @contextmanager
 def staged_folder(path: str | os.PathLike[str], keep_partial: bool = False) -> Iterator[Path]:
-    """Fill a folder under a hidden name; on success rename it to `path`, replacing what was there.
+    """Fill a folder under a hidden name; on success rename it to `path`, replacing an older one.
 
     The caller writes the manifest last, inside the block. With `keep_partial` what an earlier, killed writer left is
     handed on, and an error leaves the partial folder for the next one: for long jobs that resume piece by piece.
@@ -141,12 +141,15 @@ def staged_folder(path: str | os.PathLike[str], keep_partial: bool = False) -> I
     Raises
     ------
     StateError
-        When another process is writing the same folder.
+        When another process is writing the same folder, or `path` holds something that has no manifest: not ours.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    path = Path(path).resolve()
+    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     with locked(path):
+        if old.exists() and not path.exists():  # a writer died between its two renames
+            os.replace(old, path)
+        shutil.rmtree(old, ignore_errors=True)
+        _refuse_strangers(path)
         if partial.exists() and not keep_partial:
             shutil.rmtree(partial)
         partial.mkdir(exist_ok=keep_partial)
@@ -156,13 +159,25 @@ def staged_folder(path: str | os.PathLike[str], keep_partial: bool = False) -> I
                 _sync_file(file)
             _sync_folder(partial)
             if path.exists():
-                shutil.rmtree(path)
+                os.replace(path, old)
             os.replace(partial, path)
             _sync_folder(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
         except BaseException:
             if not keep_partial:
                 shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Refuse to replace a file, or a folder that somebody else filled."""
+    if not path.exists() or (path / MANIFEST).exists():
+        return
+    if found := path.name if path.is_file() else next((entry.name for entry in path.iterdir()), None):
+        raise StateError(
+            f"{path} is there already, and kleiber did not make it: it holds {found}.\n"
+            "  Name another output, or move it away."
+        )
 
 
 @contextmanager
@@ -178,7 +193,7 @@ def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
     StateError
         When another process holds it; names its process id.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "a+") as handle:
         try:

@@ -83,7 +83,8 @@ def sweep_study(path: Path, out: Path, task: tuple[int, int], engine: Engine = P
 
 def _prepare(study: Study, path: Path, out: Path, say: Narrator, engine: Engine) -> None:
     """Lay down what every run reads: genome, tokenizers, corpora, and the machine's choices."""
-    with locked(out.with_name(f"{out.name}.prepare"), wait=True):
+    folder = out.resolve()
+    with locked(folder.with_name(f"{folder.name}.prepare"), wait=True):
         _begin(study, path, out, say)
         for spec in study.tokenizers():
             with say.stage(f"tokenizer {stages.tokenizer_label(spec)}"):
@@ -96,16 +97,16 @@ def _prepare(study: Study, path: Path, out: Path, say: Narrator, engine: Engine)
 
 
 def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:
-    """Build the genome and lay down the study; inputs that cannot be read leave no folder behind."""
-    is_new = not (out / "study.toml").exists()
+    """Build the genome and lay down the study; inputs that cannot be read leave no new folder behind."""
+    is_begun, was_there = (out / "study.toml").exists(), out.exists()
     named = study.genome.assembly or study.genome.reference
-    if is_new and named != EMBEDDED and stages.genome_files(study)[0] == stages.EMBEDDED_FILES["reference"]:
+    if not is_begun and named != EMBEDDED and stages.genome_files(study)[0] == stages.EMBEDDED_FILES["reference"]:
         say.line(f"{named} or its panel is not there: the study reads the embedded data instead.")
     try:
         with say.stage("genome"):
             stages.genome(study, out)
     except KleiberError:
-        if is_new:
+        if not was_there:
             shutil.rmtree(out, ignore_errors=True)
         raise
     write_atomic(out / "study.toml", path.read_bytes())
