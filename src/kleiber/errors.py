@@ -7,8 +7,11 @@ and exits 2; anything that is not a `KleiberError` is our bug and keeps its trac
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 __all__ = [
     "ConfigError",
@@ -19,10 +22,12 @@ __all__ = [
     "NoNetwork",
     "StateError",
     "Stopped",
+    "SystemRefusal",
     "UnknownContig",
     "UnknownName",
     "UnknownSample",
     "nearest",
+    "refusal",
 ]
 
 
@@ -61,6 +66,10 @@ class MissingDependency(KleiberError):
         super().__init__(
             f"This step needs {package}, which is not installed.\n  Install it: pip install 'kleiber[{extra}]'"
         )
+
+
+class SystemRefusal(KleiberError):
+    """The operating system has no space, permission or memory to give."""
 
 
 class UnknownName(KleiberError):
@@ -109,3 +118,45 @@ def _some(what: str, known: list[str]) -> str:
         return f"There is no {what} at all."
     shown = ", ".join(known[:3])
     return f"There are {len(known)}: {shown}{', …' if len(known) > 3 else '.'}"
+
+
+MORE_ROOM = "Make room, and give the same command again: what is done is kept."
+MORE_MEMORY = "Give it more memory, or fewer workers and smaller batches; what is done is kept."
+_REFUSED = {
+    errno.ENOSPC: ("There is no space left for {path}", MORE_ROOM),
+    errno.EDQUOT: ("The quota is used up, at {path}", MORE_ROOM),
+    errno.EFBIG: ("{path} may not become as large as it has to.", "Raise the limit (ulimit -f)."),
+    errno.EROFS: ("{path} cannot be written: its file system is read-only.", "Name another output."),
+    errno.EACCES: ("There is no permission to open {path}.", "Ask for it, or name another file or folder."),
+    errno.EPERM: ("What is needed of {path} is not permitted.", "Ask for it, or name another file or folder."),
+    errno.ENOTDIR: ("{path} cannot be: a part of it is a file, not a folder.", "Name another path."),
+    errno.ENAMETOOLONG: ("{path} is a longer name than the file system takes.", "Name a shorter one."),
+    errno.EMFILE: ("Too many files are open, at {path}.", "Raise the limit (ulimit -n)."),
+    errno.EIO: ("The disk fails at {path}.", "Look after the disk; what is done is kept."),
+    errno.ENOMEM: ("There is no memory left, at {path}.", MORE_MEMORY),
+}
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "can't start new thread")  # in errors of torch and Python
+
+
+def refusal(error: BaseException) -> SystemRefusal | None:
+    """Return what to say when the system, and not the program, is why something failed; else None."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        path = Path(error.filename if isinstance(error.filename, str | Path) else ".").absolute()
+        what, advice = _REFUSED[error.errno]
+        free = f" ({_free(path):,} bytes are free)." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return SystemRefusal(f"{what.format(path=path)}{free}\n  {advice}")
+    if isinstance(error, BrokenProcessPool):
+        return SystemRefusal(f"A worker process was killed; you may have run out of memory.\n  {MORE_MEMORY}")
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    ):
+        why = str(error).splitlines()[0] if str(error) else "no more can be had"
+        return SystemRefusal(f"There is no memory left: {why}.\n  {MORE_MEMORY}")
+    return None
+
+
+def _free(path: Path) -> int:
+    """Return the bytes that are free where a file is, or was to be."""
+    return shutil.disk_usage(next(folder for folder in path.parents if folder.is_dir())).free

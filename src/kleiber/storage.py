@@ -9,12 +9,13 @@ Rejected: a database or an array store, which would hide results from ``ls`` and
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ __all__ = [
     "is_unchanged",
     "land",
     "locked",
+    "naming",
     "read_manifest",
+    "remove_partials",
     "staged_folder",
     "write_atomic",
     "write_manifest",
@@ -80,13 +83,25 @@ def is_unchanged(path: str | os.PathLike[str], recorded: dict[str, Any]) -> bool
     return stat.st_mtime_ns == recorded["mtime_ns"] or file_digest(path) == recorded["sha256"]
 
 
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give errors of the system the name of what was being written: those of write and close have none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
 def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Write a whole file so that a reader, or a crash, sees the old one or the new one, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_partials(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "wb") as handle:
+        with naming(path), open(partial, "wb") as handle:
             handle.write(data.encode() if isinstance(data, str) else data)
             handle.flush()
             os.fsync(handle.fileno())
@@ -101,6 +116,17 @@ def land(partial: Path, path: Path) -> None:
     _sync_file(partial)
     os.replace(partial, path)
     _sync_folder(path.parent)
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what writers of a file left that were killed before it landed."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        try:
+            os.kill(int(partial.name.split(".")[-2]), 0)
+        except ProcessLookupError:
+            partial.unlink(missing_ok=True)
+        except (ValueError, PermissionError):
+            continue  # another file's, or a process of somebody else
 
 
 def write_manifest(folder: str | os.PathLike[str], manifest: dict[str, Any]) -> None:
@@ -154,7 +180,8 @@ def staged_folder(path: str | os.PathLike[str], keep_partial: bool = False) -> I
             shutil.rmtree(partial)
         partial.mkdir(exist_ok=keep_partial)
         try:
-            yield partial
+            with naming(path):
+                yield partial
             for file in sorted(partial.rglob("*")):
                 _sync_file(file)
             _sync_folder(partial)
@@ -205,9 +232,9 @@ def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
                 f"{path} is being written by another process ({owner}).\n"
                 "  Wait for it to end, or give this one another output."
             ) from None
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()}")
-        handle.flush()
+        with suppress(OSError):  # who holds it is for the message alone: a full disk is told by what has to be written
+            handle.truncate(0)
+            os.write(handle.fileno(), f"process {os.getpid()}".encode())
         yield
 
 

@@ -12,7 +12,7 @@ import sys
 from cyclopts import App
 
 from kleiber.cli import corpus, download, fit, model, panel, study, tokens
-from kleiber.errors import KleiberError, Stopped
+from kleiber.errors import KleiberError, Stopped, refusal
 
 __all__ = ["app", "main"]
 
@@ -45,7 +45,7 @@ for _verb in (
 def main() -> None:
     """Run the command line.
 
-    A `KleiberError` is printed without a traceback and exits 2; ``--debug`` shows all.
+    What a user can mend is printed without a traceback and exits 2; ``--debug`` shows all.
     """
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
@@ -53,13 +53,14 @@ def main() -> None:
         arguments.remove("--debug")
     try:
         app(arguments)
-    except KleiberError as error:
-        if debug:
-            raise
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(os.EX_TEMPFAIL if isinstance(error, Stopped) else 2)
     except BrokenPipeError:  # `kleiber … | head` is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        told = error if isinstance(error, KleiberError) else refusal(error)
+        if debug or told is None:
+            raise
+        print(f"{type(told).__name__}: {told}", file=sys.stderr)
+        sys.exit(os.EX_TEMPFAIL if isinstance(told, Stopped) else 2)

@@ -77,6 +77,8 @@ def pieces(path: Path, start: int = 0) -> Iterator[bytes]:
                     yield piece
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
+    except PermissionError:
+        raise
     except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
         raise damaged(path, error) from None
 

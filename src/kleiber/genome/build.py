@@ -33,7 +33,7 @@ from kleiber.genome.edits import (
     new_state,
 )
 from kleiber.genome.ploidy import slots_of_samples
-from kleiber.genome.reference import Reference
+from kleiber.genome.reference import Reference, save_array
 from kleiber.genome.store import ARRAYS, StoreWriter
 from kleiber.genome.vcf import VcfFile
 from kleiber.signals import end_with_parent
@@ -285,7 +285,7 @@ class _Contigs:
         self.writer.close()
         number = len(self.entries)
         single, warning = slots_of_samples(self.name, self.samples, self.haploid[self.kept], self.task.sexes)
-        np.save(self.folder / f"{number}.slots.npy", single)
+        save_array(self.folder / f"{number}.slots.npy", single)
         files = [f"{number}.{name}" for name in ARRAYS] + [f"{number}.slots.npy"]
         self.entries.append(
             {

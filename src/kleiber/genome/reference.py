@@ -18,7 +18,7 @@ from kleiber.errors import DataError, StateError, UnknownContig
 from kleiber.genome.assembly import Contig, Region, canonical_name
 from kleiber.storage import digest, file_digest, read_manifest, staged_folder, write_manifest
 
-__all__ = ["Reference", "Region", "contigs_of", "intervals", "open_text", "sequences"]
+__all__ = ["Reference", "Region", "contigs_of", "intervals", "open_text", "save_array", "sequences"]
 
 _UPPER = np.full(256, ord("N"), np.uint8)
 for _letter in b"ACGT":
@@ -130,6 +130,14 @@ def intervals(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return edges.reshape(-1, 2).astype(np.int64)
 
 
+def save_array(path: Path, array: NDArray) -> None:
+    """Write an ``.npy`` file; `numpy.save` does not say why when the disk is full."""
+    header: dict[str, Any] = np.lib.format.header_data_from_array_1_0(array)
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(np.ascontiguousarray(array).data)
+
+
 def open_text(path: Path) -> IO[bytes]:
     """Open a plain, gzipped or bgzipped file for reading bytes.
 
@@ -192,6 +200,8 @@ def sequences(fasta: Path) -> Any:
                     )
                 else:
                     parts.append(line.strip())
+    except PermissionError:
+        raise
     except (EOFError, gzip.BadGzipFile, OSError) as error:
         raise DataError(
             f"{fasta} is cut short or damaged: {error}.\n  Fetch it again and compare its checksum."
@@ -204,9 +214,9 @@ def _write_contig(folder: Path, number: int, name: str, body: bytes) -> dict[str
     raw = np.frombuffer(body, np.uint8)
     bases = _UPPER[raw]
     is_n = bases == ord("N")
-    np.save(folder / f"{number}.bases.npy", bases)
-    np.save(folder / f"{number}.masked.npy", intervals(raw >= ord("a")))
-    np.save(folder / f"{number}.n.npy", intervals(is_n))
+    save_array(folder / f"{number}.bases.npy", bases)
+    save_array(folder / f"{number}.masked.npy", intervals(raw >= ord("a")))
+    save_array(folder / f"{number}.n.npy", intervals(is_n))
     other = int((is_n & (raw != ord("N")) & (raw != ord("n"))).sum())
     return {
         "name": name,

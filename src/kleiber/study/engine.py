@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
-from kleiber.errors import KleiberError, Stopped
+from kleiber.errors import KleiberError, Stopped, refusal
 from kleiber.signals import stop_asked
 
 __all__ = ["POOL", "Engine", "Job", "Outcome", "attempt", "limit_threads", "run_jobs"]
@@ -194,8 +194,7 @@ def attempt(job: Job, progress: Callable[[float], None]) -> str:
         job.call(*job.arguments, progress)
     except Stopped:
         raise
-    except KleiberError as error:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # the other jobs go on; the whole trace is kept for whoever mends it
-        return traceback.format_exc()
+    except Exception as error:  # the other jobs go on; the whole trace of a bug is kept for whoever mends it
+        told = error if isinstance(error, KleiberError) else refusal(error)
+        return traceback.format_exc() if told is None else f"{type(told).__name__}: {told}"
     return ""

@@ -59,7 +59,7 @@ def status(study: Study, out: Path) -> list[RunStatus]:
         elif _is_held(folder):
             state = "running"
         elif (folder / "error.txt").exists():
-            state, error = "failed", (folder / "error.txt").read_text(encoding="utf-8").strip().splitlines()[-1]
+            state, error = "failed", (folder / "error.txt").read_text(encoding="utf-8").partition("\n")[0]
         elif steps:
             state = "stopped"
         known = run.name, unit.arm, unit.size, unit.seed, state, steps, run.n_steps, loss

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kleiber.errors import StateError, Stopped
+from kleiber.errors import StateError, Stopped, refusal
 from kleiber.model.config import shape_for
 from kleiber.storage import digest, locked, read_manifest, write_atomic
 from kleiber.study import stages
@@ -90,7 +91,9 @@ def train_unit(study: Study, out: Path, unit: Unit, choices: dict[str, Any], pro
         except Stopped:
             raise
         except Exception as error:
-            write_atomic(folder / "error.txt", f"{type(error).__name__}: {error}\n")
+            told = refusal(error) or error
+            with suppress(OSError):  # where there is no space, there is none for this either
+                write_atomic(folder / "error.txt", f"{type(told).__name__}: {told}\n")
             raise
 
 

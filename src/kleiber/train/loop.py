@@ -28,7 +28,7 @@ from kleiber.corpus.sampling import Corpus
 from kleiber.errors import Stopped
 from kleiber.model.dnabert2 import DNABERT2
 from kleiber.signals import stop_asked
-from kleiber.storage import read_manifest, write_atomic, write_manifest
+from kleiber.storage import naming, read_manifest, remove_partials, write_atomic, write_manifest
 from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.train.batches import Batch, Batches
 from kleiber.train.checkpoint import load_state, restore, save_state, snapshot
@@ -89,7 +89,7 @@ def train(
         torch.set_num_threads(threads)
         devices = Devices(shard)
         folder.mkdir(parents=True, exist_ok=True)
-        with stop_asked() as stop:
+        with stop_asked() as stop, naming(folder):
             training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init, attention)
             training.tracker = tracker if devices.is_first else None
             training.run_to_end()
@@ -167,6 +167,7 @@ class _Training:
         if self.devices.is_first:
             for name in ("trunk", "cooldown"):
                 (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
+                remove_partials(self.folder / f"{name}.safetensors")
 
     def _resume(self) -> bool:
         """Restore what is on disk; say whether a cooldown is under way."""
