@@ -27,6 +27,7 @@ __all__ = [
     "digest",
     "file_digest",
     "fingerprint",
+    "is_locked",
     "is_unchanged",
     "land",
     "locked",
@@ -236,6 +237,19 @@ def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
             handle.truncate(0)
             os.write(handle.fileno(), f"process {os.getpid()}".encode())
         yield
+
+
+def is_locked(path: str | os.PathLike[str]) -> bool:
+    """Say whether a process holds the lock of an output path; needs no right to write there."""
+    path = Path(path).resolve()
+    try:
+        with open(path.with_name(f".{path.name}.lock"), "rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _sync_file(path: Path) -> None:

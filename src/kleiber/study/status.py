@@ -8,8 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kleiber.errors import StateError
-from kleiber.storage import locked, read_manifest
+from kleiber.storage import is_locked, read_manifest
 from kleiber.study import stages, training
 from kleiber.study.config import Study
 
@@ -56,7 +55,7 @@ def status(study: Study, out: Path) -> list[RunStatus]:
         if (manifest := read_manifest(folder)) is not None:
             state = "diverged" if manifest.get("diverged") else "done"
             error = f"no finite loss at step {manifest['diverged']:,}" if manifest.get("diverged") else ""
-        elif _is_held(folder):
+        elif is_locked(folder):
             state = "running"
         elif (folder / "error.txt").exists():
             state, error = "failed", (folder / "error.txt").read_text(encoding="utf-8").partition("\n")[0]
@@ -84,14 +83,3 @@ def _progress(path: Path) -> tuple[int, float | None, float | None]:
     begun = path.with_name("begun")
     seconds = about.st_mtime - begun.stat().st_mtime if begun.exists() else 0.0
     return len(lines), loss, len(lines) / seconds if seconds > 1 and time.time() - about.st_mtime < 600 else None
-
-
-def _is_held(folder: Path) -> bool:
-    """Say whether a process holds the lock of a folder."""
-    if not folder.with_name(f".{folder.name}.lock").exists():
-        return False
-    try:
-        with locked(folder):
-            return False
-    except StateError:
-        return True
