@@ -24,7 +24,7 @@ from kleiber.genome.assembly import Contig, Region
 from kleiber.genome.build import PanelRules, build_parts
 from kleiber.genome.haplotypes import ROOM, carried, copy_window, first_at, measured
 from kleiber.genome.ploidy import ABSENT, ONE_SLOT, pseudo_autosomal
-from kleiber.genome.reference import Reference
+from kleiber.genome.reference import Reference, load_array
 from kleiber.genome.store import Store, open_store
 from kleiber.genome.vcf import VcfFile
 from kleiber.storage import MANIFEST, digest, file_digest, read_manifest, staged_folder, write_manifest
@@ -32,6 +32,7 @@ from kleiber.storage import MANIFEST, digest, file_digest, read_manifest, staged
 __all__ = ["Panel", "PanelRules"]
 
 SCHEMA = 1
+NUMBERS = ("part", "number", "n_edits")  # of a contig, which become parts of file names and lengths
 
 
 class Panel:
@@ -173,7 +174,8 @@ class Panel:
         """
         entry = self._entry(contig)
         if entry["name"] not in self._opened:
-            self._opened[entry["name"]] = open_store(self.path / f"part-{entry['part']}", entry["number"])
+            size = (self.reference.length(entry["name"]), entry["n_edits"], self.n_slots)
+            self._opened[entry["name"]] = open_store(self.path / f"part-{entry['part']}", entry["number"], *size)
         return self._opened[entry["name"]]
 
     def exists(self, contig: str, start: int, end: int) -> NDArray[np.bool_]:
@@ -182,7 +184,8 @@ class Panel:
         length = self.reference.length(entry["name"])
         if any(a <= start and end <= b for a, b in pseudo_autosomal(entry["name"], length)):
             return np.ones(self.n_slots, bool)
-        kinds = np.load(self.path / f"part-{entry['part']}" / f"{entry['number']}.slots.npy")
+        file = self.path / f"part-{entry['part']}" / f"{entry['number']}.slots.npy"
+        kinds = load_array(file, np.uint8, (len(self.samples),))
         return np.stack([kinds != ABSENT, (kinds != ABSENT) & (kinds != ONE_SLOT)], 1).ravel()
 
     def slot(self, sample: str, slot: int) -> int:
@@ -330,7 +333,7 @@ def _refuse_damaged_manifests(path: Path, manifest: dict[str, Any]) -> None:
         problems = [f"{path / MANIFEST}: has changed"]
     elif outside := [name for name in {**sums, **_arrays(manifest)} if not _is_inside(name)]:
         problems = [f"{path / MANIFEST}: names {outside[0]!r}, outside of the store"]
-    elif any(not isinstance(entry[key], int) for entry in manifest["contigs"] for key in ("part", "number")):
+    elif any(type(entry[key]) is not int or entry[key] < 0 for entry in manifest["contigs"] for key in NUMBERS):
         problems = [f"{path / MANIFEST}: gives a contig a place that is no number"]
     else:
         problems = [_difference(path / name, value) for name, value in sums.items()]

@@ -18,7 +18,7 @@ from kleiber.errors import DataError, StateError, UnknownContig
 from kleiber.genome.assembly import Contig, Region, canonical_name
 from kleiber.storage import digest, file_digest, read_manifest, staged_folder, write_manifest
 
-__all__ = ["Reference", "Region", "contigs_of", "intervals", "open_text", "save_array", "sequences"]
+__all__ = ["Reference", "Region", "contigs_of", "intervals", "load_array", "open_text", "save_array", "sequences"]
 
 _UPPER = np.full(256, ord("N"), np.uint8)
 for _letter in b"ACGT":
@@ -101,11 +101,11 @@ class Reference:
 
     def soft_masked(self, contig: str) -> NDArray[np.int64]:
         """Return the lower-case stretches of a contig, (n, 2), 0-based half-open."""
-        return np.load(self.path / f"{self._index[self.resolve(contig)]}.masked.npy")
+        return load_array(self.path / f"{self._index[self.resolve(contig)]}.masked.npy", np.int64)
 
     def n_runs(self, contig: str) -> NDArray[np.int64]:
         """Return the stretches of N of a contig, (n, 2), 0-based half-open."""
-        return np.load(self.path / f"{self._index[self.resolve(contig)]}.n.npy")
+        return load_array(self.path / f"{self._index[self.resolve(contig)]}.n.npy", np.int64)
 
     @property
     def checksums(self) -> dict[str, str]:
@@ -115,7 +115,10 @@ class Reference:
 
     @cached_property
     def _maps(self) -> list[NDArray[np.uint8]]:
-        return [np.load(self.path / f"{i}.bases.npy", mmap_mode="r") for i in range(len(self.contigs))]
+        return [
+            load_array(self.path / f"{i}.bases.npy", np.uint8, (contig.length,))
+            for i, contig in enumerate(self.contigs)
+        ]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "manifest": self.manifest}
@@ -128,6 +131,26 @@ def intervals(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the stretches in which a mask is true, (n, 2), half-open."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return edges.reshape(-1, 2).astype(np.int64)
+
+
+def load_array(path: Path, kind: type, shape: tuple[int, ...] | None = None) -> NDArray:
+    """Map an ``.npy`` file.
+
+    Raises
+    ------
+    DataError
+        When it is missing or damaged, or is not of the kind and shape that its manifest says.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is missing or damaged: {error}.\n  Build it again, or fetch it again.") from None
+    if array.dtype != kind or shape not in (None, array.shape):
+        raise DataError(
+            f"{path} holds {array.dtype} {array.shape}, and its manifest says {np.dtype(kind)} {shape or ''}.\n"
+            "  Build it again, or fetch it again."
+        )
+    return array
 
 
 def save_array(path: Path, array: NDArray) -> None:

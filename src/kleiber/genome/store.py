@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kleiber.errors import DataError
 from kleiber.genome.edits import Edits
 
 __all__ = ["Store", "StoreWriter", "empty_store", "open_store"]
@@ -98,15 +99,49 @@ class Store(NamedTuple):
     lists: NDArray
 
 
-def open_store(folder: Path, number: int) -> Store:
-    """Map the arrays of contig `number`."""
-    return Store(**{name: _map(folder / f"{number}.{name}", kind) for name, kind in ARRAYS.items()})
+def open_store(folder: Path, number: int, length: int, n_edits: int, n_slots: int) -> Store:
+    """Map the arrays of contig `number`.
+
+    Raises
+    ------
+    DataError
+        When a file is missing, or has not the size that follows from the contig, its edits and its slots: what reads
+        the arrays does not look where they end.
+    """
+    store = Store(**{name: _map(folder / f"{number}.{name}", kind) for name, kind in ARRAYS.items()})
+    rows = int((store.row >= 0).sum())
+    sizes = {
+        "row": (max(1, length) + TILE - 1) >> SHIFT,
+        **dict.fromkeys(("start", "end", "position", "allele"), n_edits),
+        "alt_at": n_edits + 1,
+        **dict.fromkeys(("first", "carried_at", "dense_at", "bits_at"), rows + 1),
+        **dict.fromkeys(("block", "block_dense"), rows * BLOCKS),
+        "group_at": rows * -(-n_slots // GROUP) + 1,
+        "list_at": rows * n_slots,
+    }
+    for name, size in sizes.items():
+        _refuse_size(folder / f"{number}.{name}", len(getattr(store, name)), size)
+    for name, offsets in {**{n: f"{n}_at" for n in ("alt", "carried", "dense", "bits")}, "lists": "group_at"}.items():
+        _refuse_size(folder / f"{number}.{name}", len(getattr(store, name)), int(getattr(store, offsets)[-1]))
+    return store
+
+
+def _refuse_size(path: Path, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise DataError(
+            f"{path} holds {found:,} numbers, and {wanted:,} follow from its manifest.\n"
+            "  It was cut short or belongs to another store: build it again, or copy it again."
+        )
 
 
 def _map(path: Path, kind: type) -> NDArray:
-    if path.stat().st_size == 0:
-        return np.zeros(0, kind)
-    return np.asarray(np.memmap(path, kind, "r"))
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise DataError(f"There is no {path}.\n  Build the store again, or copy it again.") from None
+    if size % np.dtype(kind).itemsize:
+        raise DataError(f"{path} is cut short: {size:,} bytes are no {np.dtype(kind)}.\n  Copy it again.")
+    return np.asarray(np.memmap(path, kind, "r")) if size else np.zeros(0, kind)
 
 
 def empty_store(length: int) -> Store:
