@@ -130,7 +130,13 @@ def tokenizer_label(spec: str) -> str:
 
 
 def tokenizer_of(study: Study, out: Path, spec: str) -> Tokenizer:
-    """Train a tokenizer on the training territory of the reference, or load it."""
+    """Train a tokenizer on the training territory of the reference, or load it.
+
+    Raises
+    ------
+    ConfigError
+        When another tokenizer of the study goes by the same name.
+    """
     folder = out / "tokenizer" / tokenizer_label(spec)
     if read_manifest(folder) is None:
         reference, _ = genome(study, out)
@@ -147,6 +153,12 @@ def tokenizer_of(study: Study, out: Path, spec: str) -> Tokenizer:
                     "fingerprint": tokenizer.fingerprint,
                 },
             )
+    other = (read_manifest(folder) or {})["spec"]
+    if other != spec:
+        raise ConfigError(
+            f"The tokenizers {other!r} and {spec!r} of the study would both be called {folder.name!r}.\n"
+            "  Rename the file of one of them."
+        )
     return load(str(folder / "tokenizer.json"))
 
 
