@@ -19,7 +19,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "verbs",
     "rooms",
 ]
@@ -31,14 +30,14 @@ html_css_files = ["kleiber.css"]
 html_show_sourcelink = False
 html_copy_source = False
 
-myst_enable_extensions = ["deflist", "dollarmath"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 nitpicky = True
 nitpick_ignore = [("py:class", "kleiber.scaling.laws.T")]  # a type variable
 nitpick_ignore_regex = [(r"py:.*", r"(?!kleiber\.).*")]  # other packages' names; their inventories are on the network
 default_role = "code"  # docstrings write `names` in single backticks
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

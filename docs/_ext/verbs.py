@@ -7,6 +7,7 @@ loses its literals.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import Parameter, signature
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -36,6 +37,7 @@ def options(verb: App) -> Iterator[tuple[str, str, str]]:
         When the docstrings do not say what an option is for.
     """
     arguments = verb.assemble_argument_collection()
+    own = signature(verb.default_command).parameters
     documented = [verb.default_command, *(argument.hint for argument in arguments if not argument.show)]
     helps = {
         (entry.args[-1] if entry.args else entry.arg_name): entry.description
@@ -45,9 +47,11 @@ def options(verb: App) -> Iterator[tuple[str, str, str]]:
     for argument in arguments:
         if argument.show:
             name = argument.name.lstrip("-").replace("-", "_").lower()
-            default = argument.field_info.default
-            told = "required" if argument.required else _shown(default)
-            yield " ".join([argument.name, _value(argument.hint)]).strip(), told, helps[name] or ""
+            told = "required" if argument.required else _shown(argument.field_info.default)
+            written = f"{argument.name} {_value(argument.hint)}".strip()
+            if name in own and own[name].kind is Parameter.POSITIONAL_OR_KEYWORD:
+                written = f"{name.upper()}, {written}"
+            yield written, told, helps[name] or ""
 
 
 def _value(hint: Any) -> str:

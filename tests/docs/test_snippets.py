@@ -126,7 +126,7 @@ def run_block(page: str, block: Block, folder: Path, environment: dict[str, str]
 
 
 def run(command: list[str], where: str, folder: Path, environment: dict[str, str]) -> None:
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=3600)
     assert result.returncode == 0, f"{where}: {command[-1]}\n{result.stdout}{result.stderr}"
 
 

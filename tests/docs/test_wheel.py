@@ -53,7 +53,7 @@ def test_new_and_run_in_an_empty_folder(wheel, tmp_path):
 
     def kleiber(*arguments: str) -> str:
         command = [str(home / "bin" / "python"), "-I", "-m", "kleiber", *arguments]
-        result = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=600)
+        result = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=3600)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
