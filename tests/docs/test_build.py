@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -47,6 +48,14 @@ def test_modules_come_after_what_they_import(extensions):
     order = modules("kleiber.genome")
     assert order.index("kleiber.genome.assembly") < order.index("kleiber.genome.reference")
     assert order.index("kleiber.genome.reference") < order.index("kleiber.genome.panel")
+
+
+def test_the_citation_is_of_this_version():
+    yaml = pytest.importorskip("yaml")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert (str(cited["version"]), cited["license"]) == (project["version"], project["license"])
 
 
 @pytest.mark.slow
