@@ -253,3 +253,23 @@ def test_what_cannot_be_is_an_error(change, error, message, tmp_path):
     _, reference, panel = open_random(5, tmp_path)
     with pytest.raises(error, match=message):
         open_corpus(reference, panel, CorpusConfig(**{"strategy": "pangenome", "window": 6, **change}), 1)
+
+
+def test_scaffolds_are_not_read_unless_they_are_asked_for(tmp_path):
+    """Alternate loci repeat chromosomes, held-out ones too; a genome without the human names is read whole."""
+    bases = "ACGT" * 10
+    names = ["NC_000020.11", "NC_000008.11", "NT_187565.1", "NC_012920.1"]
+    (tmp_path / "r.fa").write_text("".join(f">{name} chr8 or so\n{bases}\n" for name in names))
+    reference = Reference.build(tmp_path / "r.fa", tmp_path / "r")
+
+    def read(**options) -> set[str]:
+        corpus = open_corpus(reference, None, CorpusConfig("reference", 4, holdout=("chr8",), **options), 1)
+        return {region.contig for region in corpus.territory}
+
+    assert read() == {"NC_000020.11"}
+    assert read(split="heldout") == {"NC_000008.11"}
+    assert read(contigs=("chr20", "NT_187565.1")) == {"NC_000020.11", "NT_187565.1"}
+    (tmp_path / "o.fa").write_text(f">scaffold1\n{bases}\n>scaffold2\n{bases}\n")
+    other = Reference.build(tmp_path / "o.fa", tmp_path / "o")
+    corpus = open_corpus(other, None, CorpusConfig("reference", 4), 1)
+    assert {region.contig for region in corpus.territory} == {"scaffold1", "scaffold2"}

@@ -30,7 +30,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "howto" / "original-study.md"
 RELEASE = "CCDG_14151_B01_GRM_WGS_2020-08-05_{}.filtered.shapeit2-duohmm-phased.vcf.gz"
@@ -74,8 +73,8 @@ def lay_out(folder: Path, shared: Path) -> None:
         fasta.write(names)
     for contig, name in SLICES.items():
         shutil.copy(source / name, data / RELEASE.format(contig))
-    table = lzma.open(shared / "meta" / "igsr_samples.tsv.xz", "rt").read()
-    (data / "20130606_g1k_3202_samples_ped_population.txt").write_text(table)
+    table = lzma.decompress((shared / "meta" / "igsr_samples.tsv.xz").read_bytes())
+    (data / "20130606_g1k_3202_samples_ped_population.txt").write_bytes(table)
     shutil.copytree(ROOT / "examples", folder / "examples")
     study = (ROOT / "studies" / "original.toml").read_text(encoding="utf-8")
     panel = ", ".join(f'"../data/{RELEASE.format(contig)}"' for contig in SLICES)

@@ -21,7 +21,7 @@ from kleiber import counter
 from kleiber.corpus import draws
 from kleiber.corpus.regions import as_array, territory, unique_part
 from kleiber.errors import ConfigError, UnknownName
-from kleiber.genome.assembly import Region
+from kleiber.genome.assembly import Region, assembled
 from kleiber.genome.haplotypes import ROOM, carried
 from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
@@ -59,7 +59,8 @@ class CorpusConfig:
     samples
         Read these samples of the panel only; all when empty.
     contigs
-        Read these contigs only; all of the panel (or the reference) when empty.
+        Read these contigs only. When empty, those of the panel (or the reference); without `include`, training reads
+        the assembled chromosomes of them only.
     include, exclude
         Read these regions only, and not those.
     with_n
@@ -138,6 +139,8 @@ class Corpus:
         names = {contig.name for contig in panel.contigs} if panel else {contig.name for contig in reference.contigs}
         if config.contigs:
             names &= {reference.resolve(contig) for contig in config.contigs}
+        elif config.split == "train" and not config.include:
+            names = assembled(names)
         cut = territory(reference, config.holdout, config.split, names, config.include, config.exclude, config.with_n)
         self.territory = unique_part(cut, config.unique, seed)
         self._parts = list(self._cut_into_parts())

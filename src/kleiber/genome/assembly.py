@@ -7,14 +7,16 @@ on sight, which makes chrM of hg19 (another sequence) equal to MT.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kleiber.errors import ConfigError
 
-__all__ = ["Contig", "Region", "canonical_name"]
+__all__ = ["Contig", "Region", "assembled", "canonical_name"]
 
 _REFSEQ = re.compile(r"NC_0000(\d\d)\.\d+|NC_0609(\d\d)\.1")  # of GRCh37 and GRCh38, and of T2T-CHM13, from 25 on
-_NAMES = {**{str(i): str(i) for i in range(1, 23)}, "X": "X", "Y": "Y", "M": "M", "MT": "M"}
+_CHROMOSOMES = {*map(str, range(1, 23)), "X", "Y"}
+_NAMES = {**{name: name for name in _CHROMOSOMES}, "M": "M", "MT": "M"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,15 @@ def canonical_name(name: str) -> str:
         return "M"
     bare = name[3:] if name.lower().startswith("chr") else name
     return _NAMES.get(bare.upper(), name)
+
+
+def assembled(names: Iterable[str]) -> set[str]:
+    """Return those of some contigs that are human chromosomes 1–22, X or Y; all where none is.
+
+    Alternate loci and unplaced scaffolds are left out: they repeat the chromosomes, held-out ones as well.
+    """
+    everything = set(names)
+    return {name for name in everything if canonical_name(name) in _CHROMOSOMES} or everything
 
 
 @dataclass(frozen=True)
