@@ -42,8 +42,13 @@ class ModelConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.vocab_size, self.hidden, self.layers, self.heads, self.intermediate) < 1:
-            raise ConfigError(f"Every number of a model's shape must be at least 1: {self}.")
+        numbers = (self.vocab_size, self.hidden, self.layers, self.heads, self.intermediate)
+        if any(type(n) is not int for n in numbers) or not isinstance(self.dropout, int | float):
+            raise ConfigError(f"A model's shape is whole numbers and a share for dropout: {self}.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"A dropout is a share from 0 to below 1, not {self.dropout}.")
+        if min(numbers) < 1 or max(numbers) > 1 << 24:
+            raise ConfigError(f"Every number of a model's shape must be at least 1, and at most {1 << 24:,}: {self}.")
         if self.hidden % self.heads:
             raise ConfigError(f"The width {self.hidden} is no multiple of the {self.heads} attention heads.")
 
@@ -168,7 +173,12 @@ def shape_for(size: str, vocab_size: int, dropout: float = 0.0) -> ModelConfig:
     if not match:
         raise UnknownName(size, PRESETS, kind="size")
     target = float(match[1]) * {"K": 1e3, "M": 1e6, "B": 1e9}[match[2]]
-    return replace(min(_ladder(vocab_size), key=lambda c: abs(c.n_params_non_embedding / target - 1)), dropout=dropout)
+    found = min(_ladder(vocab_size), key=lambda c: abs(c.n_params_non_embedding - target))
+    if not target / 2 < found.n_params_non_embedding < target * 2:
+        raise ConfigError(
+            f"No model has about {size} parameters in its blocks; the nearest has {found.n_params_non_embedding:,}."
+        )
+    return replace(found, dropout=dropout)
 
 
 def _ladder(vocab_size: int) -> list[ModelConfig]:

@@ -7,8 +7,10 @@ them and expands the ladder into runs. Rejected: YAML and layered overrides, whe
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -22,6 +24,11 @@ __all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Study", "Tune", "Unit", "l
 
 EMBEDDED = "embedded"
 SAMPLINGS = ("reference", "pangenome", "variant")
+LARGEST = 1 << 20  # bytes of a study file
+MOST_RUNS = 100_000
+_PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
+_DEEP = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{16}}")
+"""A dotted key of more parts than any study has: `tomllib` takes minutes for one of 32,000."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +193,16 @@ class Study:
             for arm in self.arms
             for size in ladder.sizes
             for unique in self.shares(arm, size)
-            for replicate in range(ladder.seeds if size in (ladder.replicated or ladder.sizes) else 1)
+            for replicate in range(self._n_seeds(size))
         ]
+
+    @property
+    def n_runs(self) -> int:
+        """Number of runs that `units` returns."""
+        return sum(len(self.shares(arm, size)) * self._n_seeds(size) for arm in self.arms for size in self.ladder.sizes)
+
+    def _n_seeds(self, size: str) -> int:
+        return self.ladder.seeds if size in (self.ladder.replicated or self.ladder.sizes) else 1
 
     def shares(self, arm: str, size: str) -> tuple[float, ...]:
         """Return the fractions of the territory that an arm is trained on at one size."""
@@ -218,10 +233,11 @@ def load_study(path: Path) -> Study:
         When a key is unknown; names the nearest.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise ConfigError(f"There is no study file {path}.\n  `kleiber new` writes one to start from.") from None
-    except (UnicodeDecodeError, IsADirectoryError, PermissionError) as error:
+    except (UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path} cannot be read as a study: {error}.") from None
     return parse_study(text, str(path), path.parent)
 
@@ -234,9 +250,13 @@ def parse_study(text: str, name: str, folder: Path) -> Study:
     ConfigError, UnknownName
         As `load_study` does.
     """
+    if len(text) > LARGEST:
+        raise ConfigError(f"{name} is longer than {LARGEST:,} letters: it is no study.")
+    if deep := _DEEP.search(text):
+        raise ConfigError(f"{name} has a key of more than 16 parts, {deep[0][:60]!r} …: no study has one.")
     try:
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits is one, too
         raise ConfigError(f"{name} is no valid TOML: {error}.") from None
     _check_keys(raw, Study, name, "")
     try:
@@ -315,7 +335,7 @@ def _check_values(study: Study, name: str) -> None:
     def refuse(where: str, what: str) -> None:
         raise ConfigError(f"{where} of {name} {what}")
 
-    if not study.study.name or any(c in study.study.name for c in "/\\\0") or study.study.name.startswith("."):
+    if not _names_a_file(study.study.name):
         refuse("[study] name", f"is a folder's name and cannot be {study.study.name!r}.")
     if not 0 <= study.study.seed < 2**63:
         refuse("[study] seed", f"must lie in 0 … 2^63 - 1, not {study.study.seed}.")
@@ -328,7 +348,7 @@ def _check_values(study: Study, name: str) -> None:
             refuse(f"[arms] {arm}", f"needs a panel to sample {entry.sampling!r}; add `panel = [...]` to [genome].")
         if not 0 <= entry.reverse_complement <= 1:
             refuse(f"[arms] {arm}", f"has reverse_complement = {entry.reverse_complement}, which is no probability.")
-        if any(c in arm for c in "/\\\0") or not arm or arm.startswith("."):
+        if not _names_a_file(arm):
             refuse("[arms]", f"names an arm {arm!r}; an arm is part of file names.")
     if bool(study.genome.reference) == bool(study.genome.assembly):
         refuse("[genome]", "has to name either a FASTA (reference) or an assembly of the catalogue (assembly).")
@@ -349,27 +369,42 @@ def _check_values(study: Study, name: str) -> None:
         ("[ladder]", ladder.unique),
         *((f"[arms] {a}", e.unique or (1.0,)) for a, e in study.arms.items()),
     ):
-        if not shares or any(not 0 < u <= 1 for u in shares):
-            refuse(f"{where} unique", f"must be fractions above 0 and up to 1, not {list(shares)}.")
+        if not shares or any(not 0 < u <= 1 for u in shares) or len(set(shares)) < len(shares):
+            refuse(f"{where} unique", f"must be fractions above 0 and up to 1, each once, not {list(shares)}.")
     for key in ("repeated", "replicated"):
         if strangers := sorted(set(getattr(ladder, key)) - set(ladder.sizes)):
             refuse(f"[ladder] {key}", f"names {strangers[0]!r}, which is none of its sizes.")
     tune = study.tune
-    if tune.sizes and (len(set(tune.sizes)) < 3 or len(set(tune.factors)) < 3 or min(tune.factors) <= 0):
-        refuse("[tune]", "needs at least 3 sizes and 3 factors above 0.")
+    for key, values in (("sizes", tune.sizes), ("factors", tune.factors)):
+        if tune.sizes and (len(values) < 3 or len(set(values)) < len(values)):
+            refuse(f"[tune] {key}", f"must be at least 3, each once, not {list(values)}.")
+    if not all(0 < factor < inf for factor in tune.factors) or not 1 <= tune.tokens < 1e18:
+        refuse("[tune]", f"needs factors above 0 and a number of tokens, not {list(tune.factors)} and {tune.tokens}.")
     if study.genome.fallback not in ("", EMBEDDED):
         refuse("[genome] fallback", f'can be "embedded", not {study.genome.fallback!r}.')
     if ladder.seeds < 1:
         refuse("[ladder] seeds", f"must be at least 1, not {ladder.seeds}.")
+    if study.study.seed + ladder.seeds > 2**63 or study.n_runs > MOST_RUNS:
+        refuse("[ladder]", f"asks for {study.n_runs:,} runs of {ladder.seeds:,} seeds; {MOST_RUNS:,} are the most.")
     if study.fit.bootstrap < 100:
         refuse("[fit] bootstrap", f"must be at least 100 draws, not {study.fit.bootstrap}.")
+
+
+def _names_a_file(text: str) -> bool:
+    """Say whether a name can be a part of a file's: printable, no path, at most 100 bytes."""
+    return 0 < len(text.encode()) <= 100 and text.isprintable() and not (set(text) & set("/\\") or text[0] == ".")
 
 
 def _resolve_paths(study: Study, name: str, folder: Path) -> Study:
     """Return the study with its file names made absolute; ``"embedded"`` and names of the catalogue stay."""
 
     def resolve(text: str) -> str:
-        return text if text in ("", EMBEDDED) else str((folder / text).expanduser().absolute())
+        if "\0" in text:
+            raise ConfigError(f"[genome] names a file {text!r}, and no file's name holds a zero byte.")
+        try:
+            return text if text in ("", EMBEDDED) else str((folder / Path(text).expanduser()).absolute())
+        except RuntimeError:
+            raise ConfigError(f"[genome] names a file {text!r}, and there is no such user.") from None
 
     def resolve_panel(text: str) -> str:
         panels = [source.name for source in catalogue().values() if source.kind == "panel"]

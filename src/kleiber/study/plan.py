@@ -126,11 +126,14 @@ def vocab_size(spec: str) -> int:
         return 4106
     if spec == "nucleotide":
         return 9
-    if match := re.fullmatch(r"(\d+)mer", spec):
+    if match := re.fullmatch(r"([2-8])mer", spec):
         return 9 + 4 ** int(match[1])
-    if match := re.fullmatch(r"bpe(\d+)", spec):
+    if (match := re.fullmatch(r"bpe(\d{1,9})", spec)) and int(match[1]) >= 16:
         return int(match[1])
-    raise ConfigError(f'There is no tokenizer {spec!r}; known are "bpe4096", "6mer", "nucleotide", and a file.')
+    raise ConfigError(
+        f"There is no tokenizer {spec!r}.\n"
+        '  Known are "nucleotide", "6mer" (k from 2 to 8), "bpe4096" (16 or more tokens), and a tokenizer.json file.'
+    )
 
 
 def _expected_bases(spec: str) -> float:

@@ -46,9 +46,9 @@ def train_tokenizer(spec: str, windows: NDArray[np.uint8], max_token_length: int
         return KmerTokenizer(1)
     if spec == "original-6mer":
         return OriginalKmerTokenizer()
-    if (match := re.fullmatch(r"(\d+)mer", spec)) and 2 <= int(match[1]) <= 8:
+    if match := re.fullmatch(r"([2-8])mer", spec):
         return KmerTokenizer(int(match[1]))
-    if (match := re.fullmatch(r"bpe(\d+)", spec)) and int(match[1]) >= 16:
+    if (match := re.fullmatch(r"bpe(\d{1,9})", spec)) and int(match[1]) >= 16:
         return _train_bpe(int(match[1]), windows, max_token_length)
     raise ConfigError(
         f"There is no tokenizer {spec!r}.\n"

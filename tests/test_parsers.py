@@ -1,0 +1,130 @@
+"""Every parser takes bytes or refuses them in words: what fuzzing found, bombs, and drawn inputs, whole and damaged.
+
+What a parser owes stands in `oracles.parsers`; `scripts/fuzz.py` runs the same checks for as long as one likes.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kleiber.errors import KleiberError
+from oracles.checkpoints import as_state
+from oracles.parsers import PARSERS, STUDY, tokenizer_seeds
+from oracles.variants import HEADER, REGULAR, as_bcf
+
+ROOT = Path(__file__).resolve().parents[1]
+MEGABYTE = 1 << 20
+EXAMPLES = 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("parsers")
+
+
+@contextmanager
+def memory(megabytes: int):
+    """Let no allocation take more than so many megabytes beyond what is in use."""
+    used = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * MEGABYTE, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def study(old: str, new: str) -> bytes:
+    assert old in STUDY.decode()
+    return STUDY.decode().replace(old, new).encode()
+
+
+def tokenizer(number: int, **model) -> bytes:
+    document = json.loads(tokenizer_seeds()[number])
+    document["model"] |= model.pop("model", {})
+    return json.dumps(document | model).encode()
+
+
+def csv(*rows: str) -> bytes:
+    return ("\0" + "\n".join(rows) + "\n").encode()
+
+
+def vcf(*rows: str) -> bytes:
+    return ("\0" + HEADER + "".join("\t".join(row.split()) + "\n" for row in rows)).encode()
+
+
+def bcf(at: int, value: bytes) -> bytes:
+    """Return a BCF of one record with other bytes at one place of it, counted from its lengths."""
+    whole = as_bcf(HEADER + REGULAR.splitlines()[0] + "\n")
+    at += 9 + int.from_bytes(whole[5:9], "little")
+    return b"\0" + whole[:at] + value + whole[at + len(value) :]
+
+
+def weights_of(value: object) -> bytes:
+    return b"\5" + pickle.dumps(value, 2)
+
+
+def state_with(position: object = None, short: str = "") -> bytes:
+    """Return the file of a training run with another position, and one tensor that is too short."""
+    import safetensors.torch
+
+    state = safetensors.torch.load(as_state())
+    if short:
+        state[short] = state[short][:1]
+    return safetensors.torch.save(state, {"position": json.dumps(position)})
+
+
+REFUSED = {
+    "study": {
+        "a number of 5,000 digits": study("seed = 7", "seed = " + "9" * 5000),
+        "nested 100,000 deep": b"a = " + b"[" * 100_000,
+        "a key of 32,000 parts": b".".join([b"a"] * 32_000) + b" = 1",
+        "two megabytes": STUDY + b"# " + b"x" * (2 * MEGABYTE),
+        "one share twice": study("[0.5, 1.0]", "[0.5, 0.5]"),
+        "a billion runs": study("seeds = 2\n", "seeds = 1000000000\n"),
+        "a factor that is no number": study("[0.5, 1, 2]", "[0.5, 1, nan]"),
+        "trials of no tokens": study("tokens = 1e5\n", "tokens = -1\n"),
+        "a user that is not there": study('"ref.fa"', '"~nobody-of-this-name/ref.fa"'),
+        "a zero byte in a file's name": study('"ref.fa"', '"ref\\u0000.fa"'),
+        "a name that no folder can have": study('"tiny"', '"' + "x" * 300 + '"'),
+        "a name of two lines": study('"tiny"', '"ti\\nny"'),
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "what"), [(name, what) for name, cases in REFUSED.items() for what in cases])
+def test_is_refused_in_words(name, what, folder):
+    data = REFUSED[name][what]
+    with memory(700):
+        assert not PARSERS[name].check(data if isinstance(data, bytes) else data.encode(), folder)
+
+
+TAKEN = {}
+
+
+@pytest.mark.parametrize(("name", "what"), [(name, what) for name, cases in TAKEN.items() for what in cases])
+def test_is_read_as_it_stands(name, what, folder):
+    assert PARSERS[name].check(TAKEN[name][what], folder)
+
+
+@pytest.mark.parametrize("size", ["0M", "0.000001K", "999999999B", "9" * 5000 + "M"])
+def test_a_size_that_no_model_has(size):
+    from kleiber.model.config import shape_for
+
+    with pytest.raises(KleiberError, match="No model has about"):
+        shape_for(size, 4096)
+
+
+@pytest.mark.parametrize("spec", ["99999999999mer", "1mer", "bpe3", "bpe" + "9" * 5000])
+def test_a_tokenizer_that_no_study_can_have(spec):
+    from kleiber.study.plan import vocab_size
+
+    with pytest.raises(KleiberError, match="There is no tokenizer"):
+        vocab_size(spec)
