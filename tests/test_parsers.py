@@ -5,6 +5,7 @@ What a parser owes stands in `oracles.parsers`; `scripts/fuzz.py` runs the same 
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 import re
@@ -96,6 +97,13 @@ REFUSED = {
         "a name that no folder can have": study('"tiny"', '"' + "x" * 300 + '"'),
         "a name of two lines": study('"tiny"', '"ti\\nny"'),
     },
+    "fasta": {
+        "gzip with damage that its checksum never sees": b"\3" + gzip.compress(b">a\nACGT\n" * 9)[:12] + b"\xff" * 40,
+        "carriage returns alone": b"\0>chr1\rACGT\r",
+        "an index without lengths": b"\0>a\nACGT\n\xff\xffa\tx\n",
+        "an index of something else": b"\0>a\nACGT\n\xff\xff\xfe\x00",
+        "one name twice": b"\0>a\nA\n>b\nC\n>a\nG\n",
+    },
 }
 
 
@@ -106,7 +114,9 @@ def test_is_refused_in_words(name, what, folder):
         assert not PARSERS[name].check(data if isinstance(data, bytes) else data.encode(), folder)
 
 
-TAKEN = {}
+TAKEN = {
+    "fasta": {"letters of no alphabet": b"\0>a\nAC\xdf\xffgt\n"},
+}
 
 
 @pytest.mark.parametrize(("name", "what"), [(name, what) for name, cases in TAKEN.items() for what in cases])

@@ -7,6 +7,8 @@ Rejected: reading the FASTA through its index whenever a window is wanted, which
 from __future__ import annotations
 
 import gzip
+import zlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +21,10 @@ from kleiber.genome.assembly import Contig, Region, canonical_name
 from kleiber.storage import digest, file_digest, read_manifest, staged_folder, write_manifest
 
 __all__ = ["Reference", "Region", "contigs_of", "intervals", "load_array", "open_text", "save_array", "sequences"]
+
+LONGEST = 1 << 30  # bases of a contig
+MOST = 100_000  # contigs: each is three files
+PIECE = 1 << 20  # bytes: a longer line is read in pieces
 
 _UPPER = np.full(256, ord("N"), np.uint8)
 for _letter in b"ACGT":
@@ -46,15 +52,19 @@ class Reference:
         """
         fasta = Path(fasta)
         with staged_folder(out) as folder:
-            contigs = [_write_contig(folder, i, name, body) for i, (name, body) in enumerate(sequences(fasta))]
+            contigs: dict[str, dict[str, Any]] = {}
+            for name, body in sequences(fasta):
+                if name in contigs:
+                    raise DataError(f"{fasta} names the contig {name!r} twice.")
+                if len(contigs) == MOST:
+                    raise DataError(f"{fasta} holds more than {MOST:,} contigs; leave small scaffolds out.")
+                contigs[name] = _write_contig(folder, len(contigs), name, body)
             if not contigs:
                 raise DataError(f"{fasta} holds no sequence.\n  A FASTA file starts with a line such as >chr20.")
-            names = [contig["name"] for contig in contigs]
-            if twice := {name for name in names if names.count(name) > 1}:
-                raise DataError(f"{fasta} names the contig {sorted(twice)[0]!r} twice.")
             masks = [f"{i}.{kind}.npy" for i in range(len(contigs)) for kind in ("masked", "n")]
             sums = {name: file_digest(folder / name) for name in masks}
-            write_manifest(folder, {"schema": 1, "source": fasta.name, "contigs": contigs, "sha256": sums})
+            entries = list(contigs.values())
+            write_manifest(folder, {"schema": 1, "source": fasta.name, "contigs": entries, "sha256": sums})
         return cls.open(out)
 
     @classmethod
@@ -189,15 +199,25 @@ def contigs_of(fasta: str | Path) -> tuple[Contig, ...]:
     fasta = Path(fasta)
     index = Path(f"{fasta}.fai")
     if fasta.is_file() and index.is_file():
-        rows = [line.split("\t") for line in index.read_text().splitlines()]
-        return tuple(Contig(row[0], int(row[1])) for row in rows)
+        return tuple(_indexed(index))
     contigs = tuple(Contig(name, len(body)) for name, body in sequences(fasta))
     if not contigs:
         raise DataError(f"{fasta} holds no sequence.\n  A FASTA file starts with a line such as >chr20.")
     return contigs
 
 
-def sequences(fasta: Path) -> Any:
+def _indexed(index: Path) -> Iterator[Contig]:
+    for number, line in enumerate(index.read_bytes().split(b"\n"), 1):
+        name, *more = line.split(b"\t")
+        if line and not (name and more and more[0].isdigit() and len(more[0]) <= len(str(LONGEST))):
+            raise DataError(
+                f"{index}, line {number}: no name and length of a contig: {line[:60]!r}.\n  Delete it, or index again."
+            )
+        if line:
+            yield Contig(name.decode("utf-8", "replace"), int(more[0]))
+
+
+def sequences(fasta: Path) -> Iterator[tuple[str, bytes]]:
     """Yield (name, bytes as they stand) of every sequence of a FASTA file.
 
     Raises
@@ -207,30 +227,46 @@ def sequences(fasta: Path) -> Any:
     """
     name: str | None = None
     parts: list[bytes] = []
+    number, length, is_begun = 1, 0, False  # is_begun: a line longer than a piece goes on
     try:
         with open_text(fasta) as handle:
-            for number, line in enumerate(handle, 1):
-                if line.startswith(b">"):
+            while line := handle.readline(PIECE):
+                if line.startswith(b">") and not is_begun:
                     if name is not None:
                         yield name, b"".join(parts)
-                    words = line[1:].split()
-                    if not words:
-                        raise DataError(f"{fasta}, line {number}: a sequence without a name.")
-                    name, parts = words[0].decode("utf-8", "replace"), []
+                    name, parts, length = _name(fasta, number, line), [], 0
                 elif name is None and line.strip():
                     raise DataError(
                         f"{fasta}, line {number}: no FASTA: bases before the first line that starts with >."
                     )
                 else:
                     parts.append(line.strip())
+                    length += len(parts[-1])
+                if length > LONGEST:
+                    raise DataError(f"{fasta}, line {number}: {name} is longer than {LONGEST:,} bases.")
+                is_begun = not line.endswith(b"\n")
+                number += not is_begun
     except PermissionError:
         raise
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, zlib.error, OSError) as error:
         raise DataError(
             f"{fasta} is cut short or damaged: {error}.\n  Fetch it again and compare its checksum."
         ) from None
     if name is not None:
         yield name, b"".join(parts)
+
+
+def _name(fasta: Path, number: int, line: bytes) -> str:
+    """Return the first word of a line that starts with >."""
+    words = line[1:].split()
+    if not words:
+        raise DataError(f"{fasta}, line {number}: a sequence without a name.")
+    if len(line) == PIECE or b"\r" in line.rstrip():
+        raise DataError(
+            f"{fasta}, line {number}: the line that names {words[0][:60].decode('utf-8', 'replace')!r} does not end.\n"
+            "  Lines end with a line feed, or with both; `tr '\\r' '\\n'` mends a file that has carriage returns alone."
+        )
+    return words[0].decode("utf-8", "replace")
 
 
 def _write_contig(folder: Path, number: int, name: str, body: bytes) -> dict[str, Any]:
