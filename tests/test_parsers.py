@@ -104,6 +104,12 @@ REFUSED = {
         "an index of something else": b"\0>a\nACGT\n\xff\xff\xfe\x00",
         "one name twice": b"\0>a\nA\n>b\nC\n>a\nG\n",
     },
+    "bed": {
+        "a digit that is no number": "\0" + "20\t1\t²",
+        "a number of 5,000 digits": "\0" + "20\t1\t" + "9" * 5000,
+        "a region of 5,000 digits": "\1" + "20:1-" + "9" * 5000,
+        "a line without a contig": "\0" + "\t1\t2\n",
+    },
 }
 
 
@@ -116,6 +122,7 @@ def test_is_refused_in_words(name, what, folder):
 
 TAKEN = {
     "fasta": {"letters of no alphabet": b"\0>a\nAC\xdf\xffgt\n"},
+    "bed": {"a contig that begins with track": b"\0track1\t1\t2\n"},
 }
 
 

@@ -7,6 +7,7 @@ held-out base into a neighbour's training window.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,17 +57,19 @@ def read_bed(path: str | Path) -> list[list[str]]:
         When the file is missing, or a line is no interval; names the line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} is no BED file: {error}.") from None
     rows = []
     for number, line in enumerate(lines, 1):
-        fields = line.split("\t") if "\t" in line else line.split()
-        if not fields or not fields[0].strip() or line.startswith(("#", "track", "browser")):
+        words = line.split()
+        if not words or line.startswith("#") or words[0] in ("track", "browser"):
             continue
-        if len(fields) < 3 or not (fields[1].isdigit() and fields[2].isdigit()) or int(fields[1]) >= int(fields[2]):
+        fields = line.split("\t") if "\t" in line else words
+        is_whole = len(fields) >= 3 and all(re.fullmatch("[0-9]{1,15}", field) for field in fields[1:3])
+        if not is_whole or not fields[0] or int(fields[1]) >= int(fields[2]):
             raise DataError(
                 f"{path}, line {number}: no interval: {line[:80]!r}.\n  A line is contig, start (from 0), end."
             )

@@ -64,7 +64,7 @@ class Region:
         ConfigError
             When the text is no region.
         """
-        match = re.fullmatch(r"(.+?):([\d,]+)-([\d,]+)", text)
+        match = re.fullmatch(r"(.+?):([0-9,]{1,19})-([0-9,]{1,19})", text)
         if match:
             start, end = (int(number.replace(",", "") or 0) for number in match.group(2, 3))
             if 1 <= start <= end:
