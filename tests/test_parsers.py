@@ -110,6 +110,28 @@ REFUSED = {
         "a region of 5,000 digits": "\1" + "20:1-" + "9" * 5000,
         "a line without a contig": "\0" + "\t1\t2\n",
     },
+    "tokenizer": {
+        "a k-mer of 40 letters": json.dumps(
+            {
+                **json.loads(tokenizer_seeds()[1]),
+                "model": {
+                    "type": "WordLevel",
+                    "unk_token": "[UNK]",
+                    "vocab": {t: i for i, t in enumerate(["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", "A" * 40])},
+                },
+            }
+        ).encode(),
+        "nested 100,000 deep": b"[" * 100_000,
+        "an id of a billion": tokenizer(0, model={"vocab": {"[UNK]": 10**9}}),
+        "true for an id": tokenizer_seeds()[0].replace(b'"[CLS]": 1', b'"[CLS]": true'),
+        "half a character": tokenizer(0, comment="\ud800"),
+        "not a number": tokenizer(0, comment=float("nan")),
+        "merges of unknown tokens": tokenizer(0, model={"merges": ["A Z", "G T", "AC GT", "T T", "TT TT"]}),
+        "a prefix inside words": tokenizer(0, model={"continuing_subword_prefix": "##"}),
+        "dropout": tokenizer(0, model={"dropout": 0.5}),
+        "words cut otherwise": tokenizer(2, pre_tokenizer={"type": "Whitespace"}),
+        "lower case first": tokenizer(0, normalizer={"type": "Lowercase"}),
+    },
 }
 
 

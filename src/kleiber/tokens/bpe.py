@@ -73,6 +73,10 @@ class BPETokenizer(Tokenizer):
         super().__init__(tokens, document or envelope(model, {"type": "Whitespace"}))
         keys, values = _pair_table(split)
         self._pairs = Pairs(split.astype(np.int32), keys, values, np.zeros(_known_bytes(len(tokens)), np.uint8))
+        if (lost := _never_made(self._pairs)) >= 0:
+            raise DataError(
+                f"The token {tokens[lost]!r} (id {lost}) is never made: earlier merges join its letters otherwise."
+            )
         self._trie = _trie(tokens)
 
     def legal_pairs(self, n: int = 200_000) -> float:
@@ -209,15 +213,14 @@ def _merged(left, right, pairs, n_tokens):
 
 
 @njit(cache=True, nogil=True)
-def _stays(left, right, pairs):
-    """Say whether two neighbours would come out of the merges as they are.
+def _stays(left, right, pairs, limit):
+    """Say whether two neighbours would come out of the merges before `limit` as they are.
 
     Undo the later of the two until a pair across the border would have merged before that (False), or nothing is
     left to undo (True). Ids are in the order of the merges.
     """
     split = pairs.split
     n_tokens = np.int64(split.shape[0])
-    limit = n_tokens
     while True:
         if _merged(left, right, pairs, n_tokens) < limit:
             return False
@@ -238,7 +241,7 @@ def _stays(left, right, pairs):
 @njit(cache=True, nogil=True)
 def _ask(left, right, pairs):
     """Ask `_stays` and remember the answer."""
-    answer = _stays(np.int64(left), np.int64(right), pairs)
+    answer = _stays(np.int64(left), np.int64(right), pairs, np.int64(pairs.split.shape[0]))
     if pairs.known.size:
         pair = np.uint64(left) * np.uint64(pairs.split.shape[0]) + np.uint64(right)
         pairs.known[pair >> TWO] |= np.uint8(2 if answer else 1) << np.uint8((pair & THREE) << ONE)
@@ -249,8 +252,18 @@ def _ask(left, right, pairs):
 def _count_fits(left, right, pairs):
     n = 0
     for i in range(left.size):
-        n += _stays(left[i], right[i], pairs)
+        n += _stays(left[i], right[i], pairs, np.int64(pairs.split.shape[0]))
     return n
+
+
+@njit(cache=True)
+def _never_made(pairs):
+    """Return the first token whose two parts earlier merges would not leave side by side, or -1."""
+    for token in range(FIRST + 4, pairs.split.shape[0]):
+        left, right = np.int64(pairs.split[token, 0]), np.int64(pairs.split[token, 1])
+        if not _stays(left, right, pairs, np.int64(token)):
+            return token
+    return -1
 
 
 @njit(cache=True, nogil=True)

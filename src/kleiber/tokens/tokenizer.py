@@ -22,6 +22,17 @@ __all__ = ["CODES", "SPECIALS", "Tokenizer", "load"]
 SPECIALS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 UNK = 0
 BASES = "ACGT"
+PLAIN: dict[str, tuple[Any, ...]] = {
+    "unk_token": ("[UNK]",),
+    "dropout": (None, 0),
+    "continuing_subword_prefix": (None, ""),
+    "end_of_word_suffix": (None, ""),
+    "fuse_unk": (None, False),
+    "byte_fallback": (None, False),
+    "ignore_merges": (None, False),
+}
+"""What a model may say: with anything else the Hugging Face library gives other ids than we do."""
+WORDS_APART = (None, {"type": "Whitespace"}, {"type": "WhitespaceSplit"})  # pre-tokenizers that leave DNA whole
 
 CODES = np.full(256, 4, np.uint8)
 """A C G T, upper or lower case, as 0-3; any other byte as 4."""
@@ -182,32 +193,56 @@ def load(path: str | Path) -> Tokenizer:
 
     try:
         document = json.loads(Path(path).read_bytes())
+        digest(document)  # what has no one JSON text (NaN, half a character) could not be saved again
         model = document["model"]
         vocab = model["vocab"]
         kind = model["type"]
         tokens = sorted(vocab, key=vocab.__getitem__)
-        if [vocab[token] for token in tokens] != list(range(len(tokens))):
+        if any(type(vocab[token]) is not int or vocab[token] != i for i, token in enumerate(tokens)):
             raise DataError(f"{path}: the ids of the vocabulary are not 0 … {len(tokens) - 1}, each once.")
         if tuple(tokens[:5]) != SPECIALS:
             raise DataError(f"{path}: ids 0-4 are {tokens[:5]}; they have to be {list(SPECIALS)}.")
+        _refuse_settings(document, path)
         if kind == "BPE":
+            if document["pre_tokenizer"] not in WORDS_APART:
+                raise DataError(f"{path}: its pre_tokenizer is {document['pre_tokenizer']!r}; DNA is one word.")
             merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
             return BPETokenizer(tokens, merges, document)
         if kind == "WordLevel":
             if tokens[5:10] == ["A", "T", "C", "G", "N"]:
-                return _same(OriginalKmerTokenizer(), tokens, path)
+                return _same(OriginalKmerTokenizer(), document, path)
             overlaps = document["pre_tokenizer"]["type"] == "WhitespaceSplit"
             words = OverlappingKmerTokenizer if overlaps else KmerTokenizer
-            return _same(words(max(len(token) for token in tokens[5:])), tokens, path)
+            k = max(map(len, tokens[5:]), default=0)
+            if len(tokens) != 9 + (4**k if k > 1 else 0):
+                raise DataError(
+                    f"{path} has {len(tokens)} tokens, which are not the specials, A C G T and all {k}-mers."
+                )
+            return _same(words(k), document, path)
     except FileNotFoundError:
         raise DataError(f"There is no tokenizer file {path}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise DataError(f"{path} is no tokenizer.json: {type(error).__name__}: {error}.") from None
     raise DataError(f"{path} holds a {kind!r} model; BPE and k-mers (WordLevel) are known.")
 
 
-def _same(tokenizer: Tokenizer, tokens: list[str], path: str | Path) -> Tokenizer:
-    """See that a file of k-mers has the ids of ours."""
-    if tokenizer.tokens != tokens:
-        raise DataError(f"{path} numbers its words otherwise than k-mers are numbered here; it cannot be read.")
+def _refuse_settings(document: dict[str, Any], path: str | Path) -> None:
+    """Refuse what would give other ids in the Hugging Face library than here."""
+    for key, allowed in PLAIN.items():
+        if (value := document["model"].get(key)) not in allowed:
+            raise DataError(f"{path}: {key} of its model is {value!r}; {allowed[-1]!r} is what is read here.")
+    if (normalizer := document.get("normalizer")) is not None:
+        raise DataError(f"{path}: its normalizer is {normalizer!r}; DNA is read as it stands.")
+    for added in document.get("added_tokens") or ():
+        if (added["id"], added["content"]) not in enumerate(SPECIALS):
+            raise DataError(
+                f"{path} adds the token {added['content']!r} with id {added['id']!r}; only specials can be."
+            )
+
+
+def _same(tokenizer: Tokenizer, document: dict[str, Any], path: str | Path) -> Tokenizer:
+    """See that a file of k-mers has the ids of ours, and cuts DNA into the same words."""
+    ours, theirs = ((one["model"]["vocab"], one["pre_tokenizer"]) for one in (tokenizer.model, document))
+    if ours != theirs:
+        raise DataError(f"{path} numbers or cuts its words otherwise than k-mers are here; it cannot be read.")
     return tokenizer
