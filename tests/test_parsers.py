@@ -132,6 +132,20 @@ REFUSED = {
         "words cut otherwise": tokenizer(2, pre_tokenizer={"type": "Whitespace"}),
         "lower case first": tokenizer(0, normalizer={"type": "Lowercase"}),
     },
+    "table": {
+        "beyond the largest number": csv("N,D,loss", "1e200,1e200,3"),
+        "a product of nothing": csv("N,D,loss", "1e-200,1e-200,3"),
+        "D beyond the largest number": csv("N,C,loss", "1e-200,1e200,3"),
+        "true for a loss": csv("N,D,loss", "1,2,true"),
+        "rows of no number, twice": csv("N,D,loss,x", "1,2,3,nan", "1,2,3,nan"),
+        "two columns of one name": csv("N,N,D,loss", "1,2,3,4"),
+        "a list for an object": b'\2[["N", 1]]\n',
+        "lists for numbers": b'\2{"N": [1], "D": 2, "loss": 3}\n',
+        "nested 100,000 deep": b"\2" + b"[" * 100_000,
+        "keys that are no text": b"\2[[1, 2]]\n",
+        "20,000 columns": csv(",".join(f"c{i}" for i in range(20_000)), ",".join("1" * 20_000)),
+        "lists for tokenizers": b'\2{"N": 1, "D": 2, "loss": 3, "tokenizer": [1]}\n',
+    },
 }
 
 
@@ -145,6 +159,10 @@ def test_is_refused_in_words(name, what, folder):
 TAKEN = {
     "fasta": {"letters of no alphabet": b"\0>a\nAC\xdf\xffgt\n"},
     "bed": {"a contig that begins with track": b"\0track1\t1\t2\n"},
+    "table": {
+        "seeds that are names": csv("N,D,loss,seed", "1,2,3,a", "1,2,3,b"),
+        "a seed that is missing": csv("N,D,loss,seed", "1,2,3,1", "1,2,3,"),
+    },
 }
 
 

@@ -43,6 +43,7 @@ NEEDED = ("N", "D", "loss")
 ONE_KIND = ("tokenizer", "tokeniser", "eval_set", "evaluation_set")  # losses that differ in these do not compare
 OWN = "flops_6nd"  # a table with this column counts operations exactly and knows that it does
 DERIVED = "C / 6N"  # the name of D where a table lists budgets of compute, each with runs of its own
+MOST_COLUMNS = 10_000
 TOLERANCE = 0.01  # of C against 6·N·D
 
 
@@ -129,7 +130,8 @@ class Observations:
         chosen = {key: _column(table, key, asked.get(key), name) for key in ALIASES}
         if chosen["D"] is None and chosen["C"] is not None and chosen["N"] is not None:
             values = {key: positive(table, column, row, name) for key in ("N", "C") if (column := chosen[key])}
-            table = table.with_columns(pl.Series(DERIVED, values["C"] / (6 * values["N"])))
+            with np.errstate(over="ignore"):
+                table = table.with_columns(pl.Series(DERIVED, values["C"] / (6 * values["N"])))
             chosen["D"] = DERIVED
             warnings.append("D is computed as C / 6N")
         for key in NEEDED:
@@ -141,13 +143,20 @@ class Observations:
         if not len(table):
             raise DataError(f"{name} has no rows.")
         values = {key: positive(table, column, row, name) for key, column in chosen.items() if column}
-        product = 6 * values["N"] * values["D"]
+        with np.errstate(over="ignore"):
+            product = 6 * values["N"] * values["D"]
+        if len(beyond := np.flatnonzero(~(np.isfinite(product) & (product > 0)))):
+            raise DataError(
+                f"{name}, row {row[beyond[0]]}: N = {values['N'][beyond[0]]:g} and D = {values['D'][beyond[0]]:g} "
+                f"cannot be: 6·N·D is {product[beyond[0]]:g}."
+            )
         if "C" not in values:
             values["C"] = product
         elif not exact_flops and OWN not in table.columns:
             _refuse_other_flops(values["C"], product, row, f"{name}, column {chosen['C']!r}")
-        seed = table["seed"].to_numpy() if "seed" in table.columns else np.zeros(len(table))
-        trunk = np.unique(np.stack([values["N"], seed]), axis=1, return_inverse=True)[1]
+        seed = table["seed"].to_list() if "seed" in table.columns else [0] * len(table)
+        seeds = np.unique(np.array(list(map(str, seed))), return_inverse=True)[1]  # numbers, or names
+        trunk = np.unique(np.stack([values["N"], seeds]), axis=1, return_inverse=True)[1]
         if chosen["D"] == DERIVED:
             trunk = np.arange(len(table))
         return cls(
@@ -192,22 +201,35 @@ def read_table(path: Path) -> pl.DataFrame:
     if path.suffix not in readers:
         raise DataError(f"{path} is no table that can be read: its name must end in {', '.join(readers)}.")
     try:
-        return readers[path.suffix](path)
+        with open(path, "rb") as file:  # polars takes half a minute for a million columns
+            first = file.readline(1 << 24) if path.suffix in (".csv", ".tsv") else b""
+        if max(first.count(b","), first.count(b"\t")) < MOST_COLUMNS:
+            table = readers[path.suffix](path)
+            if table.width <= MOST_COLUMNS:
+                return table
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
         raise DataError(f"{path} is no table: {error}") from None
+    raise DataError(f"{path} has more than {MOST_COLUMNS:,} columns: it is no table of observations.")
 
 
 def _read_json_lines(path: Path) -> pl.DataFrame:
     """Read objects line by line; a column of numbers and text becomes text, so that the check can name its row."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
+            row = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number} is no JSON object: {error}.") from None
-    return pl.DataFrame(rows, infer_schema_length=None, strict=False)
+        if isinstance(row, dict):
+            rows.append(row)
+        elif line.strip():
+            raise DataError(f"{path}, line {number} is no JSON object: {line[:60]!r}.")
+    try:
+        return pl.DataFrame(rows, infer_schema_length=None, strict=False)
+    except (TypeError, OverflowError) as error:
+        raise DataError(f"{path} is no table: {error}") from None
 
 
 def select(table: pl.DataFrame, where: Mapping[str, str], name: str = "the table") -> pl.DataFrame:
@@ -221,7 +243,7 @@ def select(table: pl.DataFrame, where: Mapping[str, str], name: str = "the table
     for column, value in where.items():
         if column not in table.columns:
             raise ConfigError(f"{name} has no column {column!r}; it has {', '.join(table.columns)}.")
-        text = table[column].cast(pl.String)
+        text = _as_text(table[column], name)
         if not (text == value).any():
             known = ", ".join(map(str, text.unique().sort().to_list()[:10]))
             raise ConfigError(f"{name}, column {column!r}: no row has {value!r}; there are {known}.")
@@ -234,7 +256,10 @@ def _column(table: pl.DataFrame, key: str, asked: str | None, name: str) -> str 
         if asked not in table.columns:
             raise ConfigError(f"{name} has no column {asked!r}; it has {', '.join(table.columns)}.")
         return asked
-    return next((alias for alias in ALIASES[key] if alias in table.columns), None)
+    found = next((alias for alias in ALIASES[key] if alias in table.columns), None)
+    if found is not None and f"{found}_duplicated_0" in table.columns:
+        raise DataError(f"{name} has two columns {found!r}; rename one.")
+    return found
 
 
 def positive(table: pl.DataFrame, column: str, row: NDArray[np.int64], name: str) -> NDArray[np.float64]:
@@ -254,7 +279,8 @@ def positive(table: pl.DataFrame, column: str, row: NDArray[np.int64], name: str
     DataError
         When one is none; names the first.
     """
-    values = table[column].cast(pl.Float64, strict=False).to_numpy()
+    is_number = table[column].dtype.is_numeric() or table[column].dtype in (pl.String, pl.Null)
+    values = table[column].cast(pl.Float64, strict=False).to_numpy() if is_number else np.zeros(len(table))
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if len(bad):
         raise DataError(
@@ -263,9 +289,15 @@ def positive(table: pl.DataFrame, column: str, row: NDArray[np.int64], name: str
     return values
 
 
+def _as_text(column: pl.Series, name: str) -> pl.Series:
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
+        raise DataError(f"{name}, column {column.name!r}: it holds {column.dtype}, and text or numbers are read.")
+    return column.cast(pl.String)
+
+
 def _truth(column: pl.Series, name: str) -> NDArray[np.bool_]:
     """Return a column of true and false, which a CSV may spell in several ways."""
-    text = column.cast(pl.String).str.to_lowercase()
+    text = _as_text(column, name).str.to_lowercase()
     bad = np.flatnonzero(~text.is_in(["true", "1", "false", "0"]).fill_null(False).to_numpy())
     if len(bad):
         raise DataError(f"{name}, row {bad[0] + 1}, column {column.name!r}: {column[int(bad[0])]!r} is no truth value.")
@@ -277,7 +309,9 @@ def _refuse_repeats(table: pl.DataFrame, name: str) -> None:
         return
     twice = np.flatnonzero(~table.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy())
     if len(twice):
-        first = np.flatnonzero([other == table.row(int(twice[0])) for other in table.iter_rows()])[0]
+        row = table.row(int(twice[0]))
+        same = ([a == b or (a != a and b != b) for a, b in zip(other, row, strict=True)] for other in table.iter_rows())
+        first = next(i for i, equal in enumerate(same) if all(equal))  # what is no number equals itself here
         raise DataError(
             f"{name}, row {twice[0] + 1} repeats row {first + 1} in every column ({', '.join(table.columns)}).\n"
             f"  {len(twice)} of {len(table)} rows are repeats. Remove them: a copy would count as a new measurement."
@@ -286,8 +320,8 @@ def _refuse_repeats(table: pl.DataFrame, name: str) -> None:
 
 def _refuse_mixtures(table: pl.DataFrame, row: NDArray[np.int64], name: str) -> None:
     for column in ONE_KIND:
-        if column in table.columns and table[column].n_unique() > 1:
-            kinds = table[column].to_list()
+        kinds = _as_text(table[column], name).to_list() if column in table.columns else []
+        if len(set(kinds)) > 1:
             other = next(i for i, kind in enumerate(kinds) if kind != kinds[0])
             raise DataError(
                 f"{name}, row {row[other]}, column {column!r}: {kinds[other]!r}, and {kinds[0]!r} in row {row[0]}.\n"
