@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kleiber.errors import KleiberError
-from oracles.checkpoints import as_state
+from oracles.checkpoints import HUB, POSITION, SHAPE, as_pickles, as_state
 from oracles.parsers import PARSERS, STUDY, tokenizer_seeds
 from oracles.variants import HEADER, REGULAR, as_bcf
 
@@ -145,6 +145,29 @@ REFUSED = {
         "keys that are no text": b"\2[[1, 2]]\n",
         "20,000 columns": csv(",".join(f"c{i}" for i in range(20_000)), ",".join("1" * 20_000)),
         "lists for tokenizers": b'\2{"N": 1, "D": 2, "loss": 3, "tokenizer": [1]}\n',
+    },
+    "checkpoint": {
+        "a header of 2^60 bytes": b"\0" + (1 << 60).to_bytes(8, "little") + b"{}",
+        "a shape with unknown keys": b"\2" + json.dumps({**SHAPE, "x": 1}).encode(),
+        "a shape that is a list": b"\2[]",
+        "a shape of text": b"\2" + json.dumps({**SHAPE, "hidden": "8"}).encode(),
+        "a shape of a trillion": b"\2" + json.dumps({**SHAPE, "hidden": 10**12}).encode(),
+        "a billion layers": b"\3" + json.dumps({**HUB, "num_hidden_layers": 10**9}).encode(),
+        "half a layer": b"\3" + json.dumps({**HUB, "num_hidden_layers": 0.5}).encode(),
+        "a dropout of 7": b"\3" + json.dumps({**HUB, "hidden_dropout_prob": 7}).encode(),
+        "nested 100,000 deep": b"\3" + b"[" * 100_000,
+        "a configuration of pairs": b"\3" + json.dumps(list(HUB.items())).encode(),
+        "a number for the weights": weights_of(3),
+        "numbers for weights": weights_of({"a": 3}),
+        "numbers for names": weights_of({1: 3}),
+        "an empty pickle": b"\5",
+        "a pickle that is cut": b"\5" + pickle.dumps({"a": [1, 2, 3]}, 2)[:-4],
+        "a training run without its position": b"\7" + state_with({"step": 1}),
+        "a training run of another shape": b"\7" + state_with(POSITION, "model.bert.embeddings.LayerNorm.bias"),
+        "a training run with half of its moments": b"\7"
+        + state_with(POSITION, "exp_avg.bert.embeddings.LayerNorm.bias"),
+        "half an archive": b"\4" + as_pickles(False)[: len(as_pickles(False)) // 2],
+        "half an old pickle": b"\6" + as_pickles(True)[:300],
     },
 }
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import safetensors
@@ -53,19 +55,29 @@ def load_weights(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """
     file = _file(path)
     state, metadata = _read(file)
-    if "position" in metadata:
-        config = ModelConfig(**json.loads(metadata["position"]))
-    else:
-        described = file.parent / "config.json"
-        if not described.is_file():
-            raise DataError(f"{file} does not say its shape, and there is no {described} beside it.")
-        config = ModelConfig.from_hub(_json(described), str(described))
-    state = {name: tensor.float() for name, tensor in state.items() if not name.startswith("bert.pooler.")}
-    if TIED in state and EMBEDDING in state and not torch.equal(state[TIED], state[EMBEDDING]):
-        raise DataError(f"{file}: the decoder's matrix is not the embedding's; a DNABERT-2 has them tied.")
-    state.pop(TIED, None)
+    config = _config(file, metadata)
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("bert.pooler.")}
+    tied = state.pop(TIED, None)
     _check(state, config, file)
+    state = {name: tensor.float() for name, tensor in state.items()}
+    if tied is not None and not (tied.shape == state[EMBEDDING].shape and torch.equal(tied.float(), state[EMBEDDING])):
+        raise DataError(f"{file}: the decoder's matrix is not the embedding's; a DNABERT-2 has them tied.")
     return config, {**state, TIED: state[EMBEDDING]}
+
+
+def _config(file: Path, metadata: dict[str, str]) -> ModelConfig:
+    """Return the shape that a file of ours states, or the ``config.json`` beside a published one."""
+    if "position" in metadata:
+        stated = _object(metadata["position"], file)
+        if stated.keys() ^ {field.name for field in fields(ModelConfig)}:
+            raise DataError(
+                f"{file} holds no model that can be read alone: it states {', '.join(stated) or 'nothing'}."
+            )
+        return ModelConfig(**stated)
+    described = file.parent / "config.json"
+    if not described.is_file():
+        raise DataError(f"{file} does not say its shape, and there is no {described} beside it.")
+    return ModelConfig.from_hub(_object(described.read_bytes(), described), str(described))
 
 
 def _file(path: Path) -> Path:
@@ -85,22 +97,37 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if file.suffix == ".safetensors":
             with safetensors.safe_open(file, "pt") as handle:
                 return {k: handle.get_tensor(k) for k in handle.keys()}, handle.metadata() or {}  # noqa: SIM118
-        return torch.load(file, map_location="cpu", weights_only=True), {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise DataError(f"{file} holds more than weights, and is not read: {str(error).splitlines()[0]}") from None
-    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise DataError(f"{file} is no file of weights, or is damaged: {error}") from None
+        raise DataError(f"{file} holds more than weights, and is not read: {str(error).split(chr(10))[0]}") from None
+    except Exception as error:  # damaged bytes end the library's readers in a dozen kinds of error
+        raise DataError(f"{file} is no file of weights, or is damaged: {type(error).__name__}: {error}") from None
+    if not isinstance(state, dict) or not all(isinstance(key, str) and _is_dense(t) for key, t in state.items()):
+        raise DataError(f"{file} holds something else than a weight for each name.")
+    return state, {}
 
 
-def _json(path: Path) -> dict:
+def _is_dense(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.is_floating_point()
+
+
+def _object(text: str | bytes, path: Path) -> dict:
     try:
-        return dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path} is no JSON object: {error}.") from None
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} holds no JSON object: {error}.") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no JSON object: {str(value)[:60]}.")
+    return value
 
 
 def _check(state: dict[str, Tensor], config: ModelConfig, file: Path) -> None:
-    """Refuse parameters that are missing, unknown, or of another shape."""
+    """Refuse parameters that are missing, unknown, or of another shape; before a stated shape costs anything."""
+    blocks = len({name.split(".")[3] for name in state if name.startswith("bert.encoder.layer.")})
+    if blocks != config.layers:
+        raise DataError(f"{file} holds {blocks} blocks, and its shape says {config.layers}.")
     with torch.device("meta"):
         wanted = {name: tuple(p.shape) for name, p in DNABERT2(config).named_parameters()}
     missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())

@@ -22,6 +22,7 @@ from kleiber.train.devices import whole
 __all__ = ["load_state", "restore", "save_state", "snapshot"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+POSITION = {"step", "n_bases", "done", "metrics"}
 
 
 def snapshot(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -36,17 +37,34 @@ def snapshot(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
 
 
 def restore(state: dict[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a snapshot back into the model and the optimizer, in place."""
+    """Put a snapshot back into the model and the optimizer, in place.
+
+    Raises
+    ------
+    DataError
+        When it lacks a parameter or has one of another shape; nothing is changed then.
+    """
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        wanted = {f"model.{name}": parameter.shape}
+        if any(f"{moment}.{name}" in state for moment in MOMENTS):
+            wanted |= {f"exp_avg.{name}": parameter.shape, f"exp_avg_sq.{name}": parameter.shape}
+            wanted[f"step.{name}"] = torch.Size()
+        for key, shape in wanted.items():
+            found = state.get(key)
+            if found is None or found.shape != shape:
+                has = "is missing" if found is None else f"is {tuple(found.shape)}"
+                raise DataError(
+                    f"The checkpoint is another model's: {key} {has}, and {tuple(shape)} is wanted.\n"
+                    "  Delete it: training starts over."
+                )
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in parameters.items():
             parameter.copy_(_like(state[f"model.{name}"], parameter))
-            moments = {
-                moment: _like(state[f"{moment}.{name}"].clone(), parameter)
-                for moment in MOMENTS
-                if f"{moment}.{name}" in state
-            }
-            if moments:
-                optimizer.state[parameter] = moments
+            if f"step.{name}" in state:
+                optimizer.state[parameter] = {
+                    moment: _like(state[f"{moment}.{name}"].clone(), parameter) for moment in MOMENTS
+                }
             else:
                 optimizer.state.pop(parameter, None)
 
@@ -77,6 +95,10 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         return None
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["position"])  # noqa: SIM118
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            state, position = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()["position"]  # noqa: SIM118
+        found = json.loads(position)
+        if not isinstance(found, dict) or found.keys() != POSITION or any(type(n) is not int for n in found.values()):
+            raise ValueError(f"its position is {position[:80]}")
+        return state, found
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         raise DataError(f"The checkpoint {path} is damaged: {error}.\n  Delete it: training starts over.") from error
