@@ -31,6 +31,7 @@ except ImportError:  # libdeflate is for speed alone
 
 __all__ = ["damaged", "is_bgzf", "pieces"]
 
+LARGEST = 1 << 16  # bytes of a block's contents, by the format
 PIECE = 1 << 20  # bytes of text handed on at a time: larger ones cost page faults
 END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
@@ -97,6 +98,8 @@ def _bgzf(path: Path, file: BinaryIO, start: int) -> Iterator[bytes]:
         if len(block) < length - 18 or length < extra + 20:
             raise damaged(path, f"it ends inside block {number}")
         wanted = int.from_bytes(block[-4:], "little")
+        if wanted > LARGEST:
+            raise damaged(path, f"block {number} claims to hold {wanted:,} bytes, and {LARGEST:,} are the most")
         if 0 < wanted <= start:
             start -= wanted
             continue
