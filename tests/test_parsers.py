@@ -17,6 +17,7 @@ import pytest
 
 from kleiber.errors import KleiberError
 from oracles.checkpoints import HUB, POSITION, SHAPE, as_pickles, as_state
+from oracles.containers import BGZF_END, bgzf_block
 from oracles.parsers import PARSERS, STUDY, tokenizer_seeds
 from oracles.variants import HEADER, REGULAR, as_bcf
 
@@ -169,6 +170,12 @@ REFUSED = {
         "half an archive": b"\4" + as_pickles(False)[: len(as_pickles(False)) // 2],
         "half an old pickle": b"\6" + as_pickles(True)[:300],
     },
+    "vcf": {
+        "a position of 2^64 + 1": vcf("20 18446744073709551617 . A C . PASS . GT 0|1 0|0 0|0"),
+        "an END of 30 digits": vcf("20 1 . A <DEL> . PASS END=999999999999999999999999999999 GT 0|1 0|0 0|0"),
+        "a block of 4 GB": b"\3" + bgzf_block(b"x" * 60_000, claimed=0xFFFFFFFF) + BGZF_END,
+        "a header of 67 MB": b"\1" + b"#" * (64 * MEGABYTE + 1),
+    },
 }
 
 
@@ -185,6 +192,12 @@ TAKEN = {
     "table": {
         "seeds that are names": csv("N,D,loss,seed", "1,2,3,a", "1,2,3,b"),
         "a seed that is missing": csv("N,D,loss,seed", "1,2,3,1", "1,2,3,"),
+    },
+    "vcf": {
+        "a filter of four letters": vcf("20 1 . A C . POOR . GT 0|1 0|0 0|0"),
+        "END beside a second allele, a symbolic one": vcf("20 1 . A C,<DEL> . PASS END=5 GT 0|1 2|0 0|0"),
+        "a line shorter than the name of the contig before": b"\x10"
+        + vcf(f"{'L' * 90} 1 . A C . PASS . GT 0|1 0|0 0|0", "20 1 . A C . PASS . GT 0|1 0|0 0|0")[1:],
     },
 }
 

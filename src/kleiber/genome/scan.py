@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 __all__ = ["ALL", "FULL", "IRREGULAR", "OTHER_CONTIG", "Batch", "new_batch", "scan_bcf", "scan_text"]
 
-ALL, IRREGULAR, OTHER_CONTIG, FULL, PLOIDY = range(5)  # why a scan stopped
+ALL, IRREGULAR, OTHER_CONTIG, FULL, PLOIDY, NO_ALLELE = range(6)  # why a scan stopped
+FARTHEST = 4_000_000_000  # position
+LONGEST = 1 << 27  # bytes of a line or record
 
 TAB, NEWLINE, COMMA, BAR, DOT, ZERO = (np.uint8(ord(c)) for c in "\t\n,|.0")
 REFERENCE_CALL = np.uint32(int.from_bytes(b"0|0\t", "little"))
@@ -106,7 +108,7 @@ def scan_text(text, at, contig, n_samples, batch):
         if r + 1 > batch.position.size or v + 300 > batch.record.size or c + 2 * n_samples > batch.carriers.size:
             return at, FULL
         if contig.size >= text.size - at:
-            return at, IRREGULAR
+            return at, OTHER_CONTIG
         for i in range(contig.size):
             if text[at + i] != contig[i]:
                 return at, OTHER_CONTIG
@@ -115,10 +117,10 @@ def scan_text(text, at, contig, n_samples, batch):
             return at, OTHER_CONTIG
         p += 1
         position = np.int64(0)
-        while p < text.size and text[p] - ZERO <= 9:
+        while p < text.size and text[p] - ZERO <= 9 and position <= FARTHEST:
             position = position * 10 + np.int64(text[p] - ZERO)
             p += 1
-        if p >= text.size or text[p] != TAB or position < 1 or position > 4_000_000_000:
+        if p >= text.size or text[p] != TAB or position < 1 or position > FARTHEST:
             return at, IRREGULAR
         ref = _column(text, p + 1)  # behind ID
         alt = _column(text, ref)
@@ -128,13 +130,13 @@ def scan_text(text, at, contig, n_samples, batch):
         calls = _column(text, keys)
         if calls < 0 or calls - keys != 3 or text[keys] != 71 or text[keys + 1] != 84:
             return at, IRREGULAR
-        if alt - ref < 2 or text[alt] == 60:  # a symbolic allele ends where INFO says
+        if alt - ref < 2:
             return at, IRREGULAR
         n_alts = 0
         start = alt
         for q in range(alt, filter_):
             if text[q] == COMMA or text[q] == TAB:
-                if n_alts == 9 or q == start:
+                if n_alts == 9 or q == start or text[start] == 60:  # a symbolic allele ends where INFO says
                     return at, IRREGULAR
                 batch.record[v + n_alts] = r
                 batch.allele[v + n_alts] = n_alts + 1
@@ -157,8 +159,7 @@ def scan_text(text, at, contig, n_samples, batch):
         batch.ref_at[r] = ref
         batch.ref_len[r] = alt - 1 - ref
         batch.stop[r] = position + alt - 2 - ref
-        length = info - 1 - filter_
-        batch.passes[r] = (length == 1 and text[filter_] == 46) or (length == 4 and text[filter_] == 80)
+        batch.passes[r] = _passes(text[filter_ : info - 1])
         batch.unphased[r] = -1
         batch.n_unphased[r] = 0
         batch.n[0] = r + 1
@@ -178,6 +179,14 @@ def _column(text, at):
             return -1
         at += 1
     return -1
+
+
+@njit(cache=True, nogil=True)
+def _passes(name):
+    """Say whether a FILTER is missing or PASS."""
+    if name.size == 1:
+        return name[0] == 46
+    return name.size == 4 and name[0] == 80 and name[1] == 65 and name[2] == 83 and name[3] == 83
 
 
 @njit(cache=True, nogil=True)

@@ -17,12 +17,24 @@ from numpy.typing import NDArray
 
 from kleiber.errors import DataError
 from kleiber.genome.bgzf import damaged, pieces
-from kleiber.genome.scan import ALL, FULL, IRREGULAR, OTHER_CONTIG, PLOIDY, Batch, new_batch, scan_bcf, scan_text
+from kleiber.genome.scan import (
+    ALL,
+    FARTHEST,
+    FULL,
+    IRREGULAR,
+    LONGEST,
+    OTHER_CONTIG,
+    PLOIDY,
+    Batch,
+    new_batch,
+    scan_bcf,
+    scan_text,
+)
 
 __all__ = ["VcfFile"]
 
 MISSING, ABSENT = -1, -2
-LONGEST_HEADER = 1 << 28  # bytes
+LONGEST_HEADER = 1 << 26  # bytes: names of five million samples
 RECORDS, CARRIERS = 1 << 13, 1 << 20  # of a batch, at least
 
 
@@ -92,27 +104,30 @@ class VcfFile:
     def _header(self, head: bytes, stream: Iterator[bytes]) -> list[str]:
         """Return the header's lines; the records begin ``_offset`` bytes into the contents."""
         if self.is_bcf:
-            size = int.from_bytes(head[5:9], "little")
-            self._offset = 9 + size
-            if head[:5] != b"BCF\2\2" or size > LONGEST_HEADER:
+            self._offset = 9 + int.from_bytes(head[5:9], "little")
+            if head[:5] != b"BCF\2\2" or self._offset > LONGEST_HEADER:
                 raise DataError(f"{self.path} is no BCF of version 2.2.")
-        else:
-            self._offset = 0
-        while True:
-            if self.is_bcf and len(head) >= self._offset:
-                text = head[9 : self._offset]
-                break
-            if not self.is_bcf and (end := _header_end(head)) is not None:
-                text, self._offset = head[:end], end
-                break
-            piece = next(stream, b"")
-            if not piece:
-                if self.is_bcf:
+            while len(head) < self._offset:
+                if not (piece := next(stream, b"")):
                     raise damaged(self.path, "it ends inside its header")
-                text, self._offset = head, len(head)
-                break
-            head += piece
-        return [line for line in text.rstrip(b"\0").decode("utf-8", "replace").splitlines() if line]
+                head += piece
+            text = head[9 : self._offset]
+        else:
+            at = 0
+            while True:
+                while head.startswith(b"#", at) and (end := head.find(b"\n", at)) >= 0:
+                    at = end + 1
+                if at < len(head) and head[at] != ord("#"):
+                    break
+                if not (piece := next(stream, b"")):
+                    at = len(head)
+                    break
+                head += piece
+                if len(head) > LONGEST_HEADER:
+                    raise DataError(f"{self.path} is no VCF: its header is longer than {LONGEST_HEADER:,} bytes.")
+            text, self._offset = head[:at], at
+        lines = text.rstrip(b"\0").decode("utf-8", "replace").split("\n")
+        return [line.rstrip("\r") for line in lines if line.rstrip("\r")]
 
     def _text_batches(
         self, keep_unphased: bool, offset: int, number: int
@@ -124,6 +139,8 @@ class VcfFile:
             cut = piece.rfind(b"\n") + 1
             if cut == 0:
                 rest += piece
+                if len(rest) > LONGEST:
+                    raise DataError(f"{self.path}, record {number}: its line is longer than {LONGEST:,} bytes.")
                 continue
             text = np.frombuffer(rest + piece[:cut], np.uint8)
             rest = piece[cut:]
@@ -213,24 +230,11 @@ def _restart(batch: Batch, offset: int, number: int) -> None:
     batch.begins[:] = offset, number
 
 
-def _header_end(text: bytes) -> int | None:
-    """Return where the lines that begin with # end, or None when that is not yet in sight."""
-    at = 0
-    while at < len(text):
-        if text[at] != ord("#"):
-            return at
-        end = text.find(b"\n", at)
-        if end < 0:
-            return None
-        at = end + 1
-    return None
-
-
 def _attributes(line: str) -> dict[str, str]:
     """Return the attributes of a structured header line, quotes taken off."""
     return {
         key: value.strip('"')
-        for key, value in re.findall(r'([A-Za-z_]+)=("(?:[^"\\]|\\.)*"|[^,>]*)', line[line.find("<") :])
+        for key, value in re.findall(r'(?<![A-Za-z_])([A-Za-z_]+)=("(?:[^"\\]|\\.)*"|[^,>]*)', line[line.find("<") :])
     }
 
 
@@ -239,12 +243,12 @@ def _contigs(lines: list[str]) -> Iterator[tuple[str, int | None, int | None]]:
     for line in lines:
         if line.startswith("##contig=<"):
             fields = _attributes(line)
-            length, number = fields.get("length", ""), fields.get("IDX", "")
-            yield (
-                fields.get("ID", ""),
-                int(length) if length.isdigit() else None,
-                int(number) if number.isdigit() else None,
-            )
+            yield fields.get("ID", ""), _whole(fields.get("length", "")), _whole(fields.get("IDX", ""))
+
+
+def _whole(text: str) -> int | None:
+    """Return a whole number of a header, None where the text is none."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
 def _dictionary(lines: list[str]) -> Iterator[tuple[str, int | None]]:
@@ -252,8 +256,7 @@ def _dictionary(lines: list[str]) -> Iterator[tuple[str, int | None]]:
     for line in lines:
         if line.startswith(("##FILTER=<", "##INFO=<", "##FORMAT=<")):
             fields = _attributes(line)
-            number = fields.get("IDX", "")
-            yield fields.get("ID", ""), int(number) if number.isdigit() else None
+            yield fields.get("ID", ""), _whole(fields.get("IDX", ""))
 
 
 def _numbered(entries: list[tuple[str, int | None]]) -> dict[int, str]:
@@ -271,8 +274,8 @@ def _add_line(batch: Batch, at: int, line: bytes, n_samples: int, keep_unphased:
     if len(columns) < 10:
         raise ValueError(f"{len(columns)} columns, and at least 10 are needed")
     _, position, _, ref, alt, _, filter_, info, keys, calls = columns
-    if not position.isdigit() or not 1 <= int(position) <= 4_000_000_000:
-        raise ValueError(f"the position {position.decode('utf-8', 'replace')!r} is no number from 1")
+    if not _is_position(position):
+        raise ValueError(f"the position {position[:60].decode('utf-8', 'replace')!r} is no number from 1")
     alleles, unphased = _genotypes(keys, calls, n_samples)
     alts = [] if alt == b"." else alt.split(b",")
     if not ref or b"" in alts:
@@ -288,6 +291,8 @@ def _add_line(batch: Batch, at: int, line: bytes, n_samples: int, keep_unphased:
     batch.position[r] = int(position)
     batch.ref_at[r], batch.ref_len[r] = starts[3], len(ref)
     end = re.search(rb"(?:^|;)END=(\d+)", info)
+    if end and not _is_position(end[1]):
+        raise ValueError(f"its END {end[1][:60].decode()!r} is no number from 1")
     batch.stop[r] = int(end[1]) if end else int(position) + len(ref) - 1
     batch.passes[r] = filter_ in (b".", b"PASS")
     slots = alleles.ravel()
@@ -307,6 +312,10 @@ def _add_line(batch: Batch, at: int, line: bytes, n_samples: int, keep_unphased:
         place += len(text) + 1
     batch.carriers_at[v + len(alts)] = c
     batch.n[:] = r + 1, v + len(alts), c
+
+
+def _is_position(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= 1000 and 1 <= int(text) <= FARTHEST
 
 
 def _genotypes(keys: bytes, calls: bytes, n: int) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
