@@ -10,6 +10,7 @@ import json
 import pickle
 import re
 import resource
+import struct
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -175,6 +176,12 @@ REFUSED = {
         "an END of 30 digits": vcf("20 1 . A <DEL> . PASS END=999999999999999999999999999999 GT 0|1 0|0 0|0"),
         "a block of 4 GB": b"\3" + bgzf_block(b"x" * 60_000, claimed=0xFFFFFFFF) + BGZF_END,
         "a header of 67 MB": b"\1" + b"#" * (64 * MEGABYTE + 1),
+        "a BCF header of 4 GB": b"\0BCF\2\2" + b"\xff" * 4,
+        "a record of nothing": bcf(0, struct.pack("<II", 0, 0)),
+        "a record of 8 GB": bcf(0, b"\xff" * 8),
+        "a record without alleles": bcf(8 + 18, b"\0\0"),
+        "an ID that goes on beyond": bcf(8 + 24, b"\xf7\x13\xff\xff\xff\x7f"),
+        "a call of an allele that is not there": bcf(0, b"")[:-1] + b"\x7f",
     },
 }
 

@@ -283,24 +283,33 @@ def _u32(data, at):
 
 
 @njit(cache=True, nogil=True)
-def _typed(data, at):
-    """Read a BCF type descriptor; return (type, how many, where the values begin)."""
-    kind, count = data[at] & 15, np.int64(data[at] >> 4)
-    at += 1
-    if count == 15:
-        width = data[at] & 15
-        if width == 1:
-            count, at = np.int64(data[at + 1]), at + 2
-        elif width == 2:
-            count, at = np.int64(data[at + 1]) | np.int64(data[at + 2]) << 8, at + 3
-        else:
-            count, at = _u32(data, at + 1), at + 5
-    return kind, count, at
+def _width(kind):
+    return 1 if kind == 1 or kind == 7 else 2 if kind == 2 else 4 if kind == 3 or kind == 5 else 0
 
 
 @njit(cache=True, nogil=True)
-def _width(kind):
-    return 1 if kind == 1 or kind == 7 else 2 if kind == 2 else 4 if kind == 3 or kind == 5 else 0
+def _integer(data, at, width):
+    """Read a little-endian integer without a sign."""
+    value = np.int64(0)
+    for i in range(width):
+        value |= np.int64(data[at + i]) << 8 * i
+    return value
+
+
+@njit(cache=True, nogil=True)
+def _typed(data, at, end):
+    """Read a BCF type descriptor before `end`; return (type, how many, where the values begin); -1 where it is cut."""
+    if at >= end:
+        return 0, np.int64(-1), end
+    kind, count = np.int64(data[at] & 15), np.int64(data[at] >> 4)
+    at += 1
+    if count == 15:
+        width = _width(data[at] & 15) if at < end else 0
+        if width == 0 or at + 1 + width > end:
+            return 0, np.int64(-1), end
+        count = _integer(data, at + 1, width)
+        at += 1 + width
+    return kind, count, at
 
 
 @njit(cache=True, nogil=True)
@@ -308,28 +317,34 @@ def scan_bcf(data, at, contig, n_samples, gt_key, keep_unphased, batch):
     """Scan whole BCF records of contig number `contig` from byte `at`; return where it stopped and why.
 
     ALL: no further whole record is in `data`. IRREGULAR: the record makes no sense. PLOIDY: it has a call of more than
-    two alleles.
+    two alleles. NO_ALLELE: a call names an allele that it does not have. Every byte is read behind a comparison with
+    the end of its part of the record: the compiled code checks no index.
     """
     while at + 8 <= data.size:
         r, v, c = batch.n[0], batch.n[1], batch.n[2]
         shared, own = _u32(data, at), _u32(data, at + 4)
         begin, end = at + 8, at + 8 + shared + own
+        if shared < 24 or shared + own > LONGEST:
+            return at, IRREGULAR
         if end > data.size:
             return at, ALL
         if _u32(data, begin) != contig:
             return at, OTHER_CONTIG
         n_alts = (_u32(data, begin + 16) >> 16) - 1
         n_formats = np.int64(data[begin + 23])
-        if shared < 24 or (_u32(data, begin + 20) & 0xFFFFFF) != n_samples:
+        if n_alts < 0 or (_u32(data, begin + 20) & 0xFFFFFF) != n_samples:
             return at, IRREGULAR
         full = r + 1 > batch.position.size or v + n_alts + 1 > batch.record.size
         if full or c + 2 * n_samples > batch.carriers.size:
             return at, FULL
-        kind, count, p = _typed(data, begin + 24)  # ID
-        p += count
+        middle = begin + shared
+        kind, count, p = _typed(data, begin + 24, middle)  # ID
+        if count < 0:
+            return at, IRREGULAR
+        p += _width(kind) * count
         for k in range(n_alts + 1):
-            kind, count, p = _typed(data, p)
-            if kind != 7 or count == 0:
+            kind, count, p = _typed(data, p, middle)
+            if kind != 7 or count < 1 or p + count > middle:
                 return at, IRREGULAR
             if k == 0:
                 batch.ref_at[r], batch.ref_len[r] = p, count
@@ -337,28 +352,33 @@ def scan_bcf(data, at, contig, n_samples, gt_key, keep_unphased, batch):
                 batch.record[v + k - 1], batch.allele[v + k - 1] = r, k
                 batch.alt_at[v + k - 1], batch.alt_len[v + k - 1] = p, count
             p += count
-            if p > begin + shared:
-                return at, IRREGULAR
-        kind, count, p = _typed(data, p)  # FILTER: none, or PASS alone
-        batch.passes[r] = count == 0 or (count == 1 and data[p] == 0)
-        p = begin + shared
+        kind, count, p = _typed(data, p, middle)  # FILTER: none, or PASS alone
+        width = _width(kind)
+        if count < 0 or p + width * count > middle:
+            return at, IRREGULAR
+        batch.passes[r] = count == 0 or (count == 1 and width > 0 and _integer(data, p, width) == 0)
+        p = middle
         found = False
         for _ in range(n_formats):
-            kind, count, p = _typed(data, p)
-            key = np.int64(data[p]) if kind == 1 else np.int64(data[p]) | np.int64(data[p + 1]) << 8
-            p += _width(kind) * count
-            kind, count, p = _typed(data, p)
-            if _width(kind) == 0 or p + _width(kind) * count * n_samples > end:
+            kind, count, p = _typed(data, p, end)
+            width = _width(kind)
+            if count != 1 or width == 0 or p + width > end:
+                return at, IRREGULAR
+            key = _integer(data, p, width)
+            p += width
+            kind, count, p = _typed(data, p, end)
+            if _width(kind) == 0 or count < 0 or p + _width(kind) * count * n_samples > end:
                 return at, IRREGULAR
             if key == gt_key:
                 found = True
                 break
             p += _width(kind) * count * n_samples
-        if not found or (kind != 1 and kind != 2):
+        if not found or (kind != 1 and kind != 2) or count == 0:
             return at, IRREGULAR
         if count > 2:
             return at, PLOIDY
-        _bcf_genotypes(data, p, kind, count, n_samples, n_alts, keep_unphased, r, batch)
+        if not _bcf_genotypes(data, p, kind, count, n_samples, n_alts, keep_unphased, r, batch):
+            return at, NO_ALLELE
         batch.position[r] = _u32(data, begin + 4) + 1
         batch.stop[r] = batch.position[r] - 1 + _u32(data, begin + 8)
         batch.n[0] = r + 1
@@ -368,13 +388,16 @@ def scan_bcf(data, at, contig, n_samples, gt_key, keep_unphased, batch):
 
 @njit(cache=True, nogil=True)
 def _bcf_genotypes(data, p, kind, ploidy, n_samples, n_alts, keep_unphased, r, batch):
-    """Append the carriers of each allele of one record; a value is (allele + 1) << 1 | phased."""
+    """Append the carriers of each allele of one record; a value is (allele + 1) << 1 | phased.
+
+    False, with nothing appended, where a call names an allele beyond `n_alts`.
+    """
     v, c = batch.n[1], batch.n[2]
     width = 1 if kind == 1 else 2
     end_of_vector = 0x81 if kind == 1 else 0x8001
     found = np.empty(2 * n_samples, np.int32)
     n_missing, n_haploid, n_unphased, unphased = 0, 0, 0, -1
-    counts = np.zeros(n_alts + 2, np.int64)
+    counts = np.zeros(n_alts + 1, np.int64)
     for i in range(n_samples):
         q = p + i * ploidy * width
         left = np.int64(data[q]) if width == 1 else np.int64(data[q]) | np.int64(data[q + 1]) << 8
@@ -392,9 +415,11 @@ def _bcf_genotypes(data, p, kind, ploidy, n_samples, n_alts, keep_unphased, r, b
             unphased = i if unphased < 0 else unphased
             if not keep_unphased:
                 first, second = np.int64(0), np.int64(0)
+        if first > n_alts or second > n_alts:
+            return False
         n_missing += (first == -1) + (second == -1)
-        found[2 * i] = first if 0 < first <= n_alts else 0
-        found[2 * i + 1] = second if 0 < second <= n_alts else 0
+        found[2 * i] = max(first, 0)
+        found[2 * i + 1] = max(second, 0)
         counts[found[2 * i]] += 1
         counts[found[2 * i + 1]] += 1
     for k in range(n_alts):
@@ -409,3 +434,4 @@ def _bcf_genotypes(data, p, kind, ploidy, n_samples, n_alts, keep_unphased, r, b
     batch.n_present[r] = 2 * n_samples - n_missing - n_haploid
     batch.n_missing[r] = n_missing
     batch.unphased[r], batch.n_unphased[r] = unphased, n_unphased
+    return True

@@ -23,6 +23,7 @@ from kleiber.genome.scan import (
     FULL,
     IRREGULAR,
     LONGEST,
+    NO_ALLELE,
     OTHER_CONTIG,
     PLOIDY,
     Batch,
@@ -208,6 +209,8 @@ class VcfFile:
                     raise DataError(f"{self.path}, record {number}: its fields do not fit together.")
                 if why == PLOIDY:
                     raise DataError(f"{self.path}, record {number}: a genotype has more than two alleles.")
+                if why == NO_ALLELE:
+                    raise DataError(f"{self.path}, record {number}: a genotype names an allele that is not there.")
                 if batch.n[0]:
                     if contig not in self._contig_names:
                         raise DataError(f"{self.path}, record {number}: contig {contig} is not in the header.")
