@@ -8,17 +8,20 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import random
 import re
 import resource
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kleiber.errors import KleiberError
 from oracles.checkpoints import HUB, POSITION, SHAPE, as_pickles, as_state
-from oracles.containers import BGZF_END, bgzf_block
+from oracles.containers import BGZF_END, WRAPS, bgzf_block
 from oracles.parsers import PARSERS, STUDY, tokenizer_seeds
 from oracles.variants import HEADER, REGULAR, as_bcf
 
@@ -42,6 +45,12 @@ def memory(megabytes: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_valid_inputs_are_taken(name, folder):
+    for seed in PARSERS[name].seeds():
+        assert PARSERS[name].check(seed, folder), seed[:200]
 
 
 def study(old: str, new: str) -> bytes:
@@ -228,3 +237,187 @@ def test_a_tokenizer_that_no_study_can_have(spec):
 
     with pytest.raises(KleiberError, match="There is no tokenizer"):
         vocab_size(spec)
+
+
+# --- drawn inputs ----------------------------------------------------------------------------------------------------
+
+names = st.text("abcXYZ019._-", min_size=1, max_size=8).filter(lambda name: not name.startswith("."))
+dna = st.text("ACGT", min_size=1, max_size=12)
+
+
+@st.composite
+def studies(draw) -> tuple[str, dict]:
+    """Draw a study as TOML, and what it says."""
+    sizes = draw(st.lists(st.sampled_from(["0.05M", "100K", "0.4M", "15M", "2M"]), min_size=1, max_size=4, unique=True))
+    tokens = sorted(draw(st.lists(st.integers(10**5, 10**12), min_size=1, max_size=3, unique=True)))
+    shares = draw(st.lists(st.floats(0.01, 1), min_size=1, max_size=3, unique=True))
+    arms = draw(st.dictionaries(names, st.sampled_from(["6mer", "bpe64", "nucleotide"]), min_size=1, max_size=3))
+    seed, seeds = draw(st.integers(0, 2**62)), draw(st.integers(1, 5))
+    title = draw(st.text(st.characters(codec="utf-8"), max_size=20))
+    lines = ["[study]", f"name = {json.dumps(draw(names))}", f"seed = {seed}", f"title = {quoted(title)}"]
+    lines += ["[genome]", 'reference = "embedded"', 'holdout = ["20"]', "[arms]"]
+    lines += [f"{json.dumps(arm)} = {{ sampling = 'reference', tokenizer = '{spec}' }}" for arm, spec in arms.items()]
+    lines += ["[ladder]", f"sizes = {sizes}", f"tokens = {tokens}", f"unique = {shares}", f"seeds = {seeds}"]
+    says = {"sizes": sizes, "tokens": tokens, "unique": shares, "arms": list(arms), "seed": seed, "title": title}
+    return "\n".join(lines), {**says, "n": len(arms) * len(sizes) * len(shares) * seeds}
+
+
+def quoted(text: str) -> str:
+    """Return a TOML string: every letter but the plainest as its number."""
+    return '"' + "".join(c if c.isascii() and c.isalnum() else f"\\U{ord(c):08x}" for c in text) + '"'
+
+
+@given(studies())
+@settings(max_examples=EXAMPLES)
+def test_a_drawn_study_says_what_was_written(drawn):
+    from kleiber.study.config import parse_study
+
+    text, says = drawn
+    study = parse_study(text, "study.toml", Path("/"))
+    assert study.study.title == says["title"]
+    assert (study.study.seed, list(study.arms)) == (says["seed"], says["arms"])
+    assert [list(getattr(study.ladder, key)) for key in ("sizes", "tokens", "unique")] == [
+        says["sizes"],
+        says["tokens"],
+        says["unique"],
+    ]
+    assert len(set(study.units())) == len(study.units()) == study.n_runs == says["n"]
+
+
+@given(
+    st.dictionaries(names, st.text("ACGTNacgtnRY-", max_size=90), min_size=1, max_size=4),
+    st.integers(1, 30),
+    st.sampled_from(["\n", "\r\n", "\n\n"]),
+    st.integers(0, 2),
+)
+@settings(max_examples=EXAMPLES)
+def test_a_drawn_fasta_is_read_letter_by_letter(folder, contigs, width, end, wrap):
+    text = "".join(
+        f">{name} text{end}" + "".join(body[i : i + width] + end for i in range(0, len(body), width))
+        for name, body in contigs.items()
+    )
+    assert PARSERS["fasta"].check(bytes([wrap]) + text.encode(), folder)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["20", "chr20"]), st.integers(0, 290), st.integers(1, 10)), max_size=9))
+@settings(max_examples=EXAMPLES)
+def test_drawn_intervals_are_the_territory(folder, intervals):
+    text = "".join(f"{contig}\t{start}\t{start + length}\n" for contig, start, length in intervals)
+    assert PARSERS["bed"].check(b"\0" + text.encode(), folder)
+
+
+def test_a_token_that_is_never_made():
+    from kleiber.tokens.bpe import BPETokenizer
+    from kleiber.tokens.tokenizer import BASES, SPECIALS
+
+    tokens, merges = ["AC", "CA", "ACA"], [("A", "C"), ("C", "A"), ("A", "CA")]  # ACA is always AC and A
+    with pytest.raises(KleiberError, match=r"'ACA' \(id 11\) is never made"):
+        BPETokenizer([*SPECIALS, *BASES, *tokens], list(merges))
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=30))
+@settings(max_examples=EXAMPLES)
+def test_a_drawn_bpe_gives_hugging_faces_ids(folder, pairs):
+    from kleiber.tokens.bpe import BPETokenizer
+    from kleiber.tokens.tokenizer import BASES, SPECIALS
+
+    tokens, merges = [*SPECIALS, *BASES], []
+    for left, right in pairs:
+        parts = tuple(tokens[5 + i % (len(tokens) - 5)] for i in (left, right))
+        if "".join(parts) not in tokens and len("".join(parts)) <= 64:
+            merges.append(parts)
+            tokens.append("".join(parts))
+    with suppress(KleiberError):  # of a token that is never made
+        data = json.dumps(BPETokenizer(tokens, merges).model).encode()
+        assert PARSERS["tokenizer"].check(data, folder)
+
+
+@given(st.lists(st.tuples(*[st.floats(1e-3, 1e15)] * 3), min_size=1, max_size=9, unique=True), st.integers(0, 2))
+@settings(max_examples=EXAMPLES)
+def test_drawn_numbers_are_the_tables(folder, rows, kind):
+    if kind == 2:
+        text = "".join(json.dumps(dict(zip(("N", "D", "loss"), row, strict=True))) + "\n" for row in rows)
+    else:
+        text = "".join((",", "\t")[kind].join(map(str, row)) + "\n" for row in [("N", "D", "loss"), *rows])
+    assert PARSERS["table"].check(bytes([kind]) + text.encode(), folder)
+
+
+@given(st.integers(9, 40), st.integers(1, 2), st.integers(1, 3), st.sampled_from(["float32", "bfloat16", "float16"]))
+@settings(max_examples=EXAMPLES // 4)
+def test_weights_of_a_drawn_shape_come_back(folder, vocabulary, layers, heads, kind):
+    import torch
+
+    from kleiber.model.config import ModelConfig
+    from kleiber.model.dnabert2 import DNABERT2
+    from kleiber.model.weights import load_weights
+    from kleiber.train.checkpoint import save_state
+
+    shape = {**SHAPE, "vocab_size": vocabulary, "layers": layers, "heads": heads, "hidden": 4 * heads}
+    model = DNABERT2(ModelConfig(**shape))
+    wanted = {name: parameter.detach().to(getattr(torch, kind)) for name, parameter in model.named_parameters()}
+    save_state(folder / "drawn.safetensors", wanted, shape)
+    config, found = load_weights(folder / "drawn.safetensors")
+    assert config == ModelConfig(**shape)
+    assert all(torch.equal(found[name], tensor.float()) for name, tensor in wanted.items())
+
+
+@st.composite
+def records(draw) -> list[str]:
+    """Draw records of three samples, in order, regular and not."""
+    lines = []
+    for position in sorted(draw(st.lists(st.integers(1, 280), max_size=8))):
+        alts = draw(st.lists(st.one_of(dna, st.sampled_from(["*", "<DEL>"])), min_size=1, max_size=4, unique=True))
+        allele = st.sampled_from([*map(str, range(len(alts) + 1)), "."])
+        call = st.one_of(allele, st.builds("{}{}{}".format, allele, st.sampled_from("|/|"), allele))
+        keys, more = draw(st.sampled_from([("GT", ""), ("GT", ""), ("GT:DP", ":7")]))
+        filter_, info = draw(st.sampled_from(["PASS", ".", "POOR"])), draw(st.sampled_from([".", "END=299"]))
+        cells = [draw(call) + more for _ in range(3)]
+        lines.append("\t".join(["20", str(position), ".", draw(dna), ",".join(alts), ".", filter_, info, keys, *cells]))
+    return lines
+
+
+@given(records(), st.integers(0, 2))
+@settings(max_examples=EXAMPLES)
+def test_drawn_records_are_those_of_a_naive_reading_as_text_and_as_bcf(folder, lines, wrap):
+    from kleiber.genome.vcf import VcfFile
+    from oracles.variants import naive_records, records_of
+
+    text = HEADER + "".join(line + "\n" for line in lines)
+    expected = naive_records(text.encode(), 3)
+    for contents in (text.encode(), as_bcf(text)):
+        (folder / "drawn.vcf").write_bytes(WRAPS[wrap](contents))
+        source = VcfFile(folder / "drawn.vcf")
+        found = [record for batch in source.batches(keep_unphased=True) for record in records_of(*batch, 3)]
+        assert found == expected
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=EXAMPLES)
+def test_damage_is_refused_or_read(name, folder, seed):
+    draw = random.Random(seed)
+    data = bytearray(draw.choice(PARSERS[name].seeds()))
+    for _ in range(draw.choice((1, 1, 2, 4))):
+        at, n = draw.randrange(len(data)), draw.choice((1, 1, 4, 40))
+        word = draw.choice(PARSERS[name].words).encode()
+        data[at : at + draw.choice((0, n))] = draw.choice((b"", word, draw.randbytes(1), data[at : at + n]))
+        data = data or bytearray(b"\0")
+    PARSERS[name].check(bytes(data), folder)
+
+
+def test_nothing_is_unpickled(folder):
+    """A pickle that calls a function is refused, and no module reads one in any other way."""
+    called = folder / "called"
+
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (called,)
+
+    for data in (weights_of(Evil()), weights_of({"a": Evil()}), b"\6" + pickle.dumps(Evil(), 2)):
+        assert not PARSERS["checkpoint"].check(data, folder)
+    assert not called.exists()
+    loads = re.compile(
+        r"pickle\.loads?\(|Unpickler|allow_pickle|weights_only=False|joblib|(?<![.\w])(?:eval|exec)\(|marshal|shelve"
+    )
+    found = {path.name for path in (ROOT / "src").rglob("*.py") if loads.search(path.read_text(encoding="utf-8"))}
+    assert not found
