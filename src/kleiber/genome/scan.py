@@ -260,11 +260,11 @@ def _uneven_genotypes(text, calls, n_samples, n_alts, batch):
             if slot & 1 or text[p] != BAR:
                 break
             slot, p = slot + 1, p + 1
+        if text[p] != (TAB if i + 1 < n_samples else NEWLINE):
+            return -1
         if not slot & 1:
             n_absent += 1
             batch.haploid[i] = True
-        if text[p] != (TAB if i + 1 < n_samples else NEWLINE):
-            return -1
         p += 1
     _sort_by_allele(carriers[first:c], alleles, n_alts, batch)
     batch.carriers_at[v + n_alts] = c
