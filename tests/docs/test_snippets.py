@@ -47,7 +47,7 @@ TINY = [
     (r"(?m)^(variant-bpe|ref-6mer) .*\n", ""),
     (r"(?s)\A(?!.*\[fit\])(.*)\Z", r"\1\n[fit]\nbootstrap = 100\n"),
 ]
-TRAINS = re.compile(r"^(kleiber (run|sweep)|sbatch|snakemake|examples/)")
+TRAINS = re.compile(r"^(kleiber (run|sweep|plan(?!.*--no-measure))|sbatch|snakemake|examples/)")
 FAST = {"README.md", "docs/howto/sizes.md", "docs/explanation/counting.md", "docs/explanation/bits-per-base.md"}
 NEEDS = {
     "docs/howto/slurm.md": ", ".join(missing()),
