@@ -216,3 +216,32 @@ def test_killed_at_any_moment_with_three_files(tmp_path):
     for name, stat in seen.items():
         now = (tmp_path / "p" / name).stat()
         assert (now.st_ino, now.st_mtime_ns) == stat
+
+
+WORKERS = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from kleiber.signals import end_with_parent
+
+def work(n):
+    os.write(1, b"%d\\n" % os.getpid())
+    time.sleep(60)
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+        list(pool.map(work, range(2)))
+"""
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    """Else they would go on, and hold the locks of their parts against the next build."""
+    (tmp_path / "workers.py").write_text(WORKERS)
+    command = [sys.executable, str(tmp_path / "workers.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        workers = [int(process.stdout.readline()) for _ in range(2)]
+        process.kill()
+    end = time.monotonic() + 30
+    while alive := [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < end, alive
+        time.sleep(0.05)
