@@ -16,7 +16,7 @@ import torch
 
 from kleiber import counter
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
-from kleiber.errors import ConfigError, DataError, MissingDependency, Stopped
+from kleiber.errors import ConfigError, DataError, MissingDependency, StateError, Stopped
 from kleiber.model.config import shape_for
 from kleiber.model.dnabert2 import DNABERT2
 from kleiber.model.weights import load_weights
@@ -98,6 +98,33 @@ def test_a_damaged_checkpoint_is_an_error(setting, tmp_path):
     (tmp_path / "run" / "trunk.safetensors").write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"trunk.safetensors is damaged"):
         loop.train(run, corpus, tokenizer, evaluation, tmp_path / "run")
+
+
+@pytest.mark.parametrize("moment", [9, 17])
+def test_metrics_that_are_longer_or_shorter_than_the_checkpoint_knows(setting, moment, tmp_path, monkeypatch):
+    """A line half written is cut off; lines that are gone are not replaced by zeros."""
+    run, corpus, tokenizer, evaluation = setting
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    loop.train(run, corpus, tokenizer, evaluation, whole)
+    update = loop._Training._update
+
+    def dying(self, batch, lr):
+        if self.step == moment:
+            raise Killed
+        return update(self, batch, lr)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(loop._Training, "_update", dying)
+        loop.train(run, corpus, tokenizer, evaluation, folder)
+    metrics = folder / "metrics.jsonl"
+    logged = metrics.read_bytes()
+    metrics.write_bytes(logged[:-1])
+    with pytest.raises(StateError, match=f"{len(logged) - 1:,} bytes long, and was {len(logged):,}"):
+        loop.train(run, corpus, tokenizer, evaluation, folder)
+    metrics.write_bytes(logged + b'{"phase": "tru')
+    loop.train(run, corpus, tokenizer, evaluation, folder)
+    assert results(folder) == results(whole)
 
 
 def test_a_branch_is_a_run_of_its_own(setting, tmp_path):

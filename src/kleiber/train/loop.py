@@ -25,7 +25,7 @@ import torch.nn.functional as F
 
 from kleiber import __version__, counter
 from kleiber.corpus.sampling import Corpus
-from kleiber.errors import Stopped
+from kleiber.errors import StateError, Stopped
 from kleiber.model.dnabert2 import DNABERT2
 from kleiber.signals import stop_asked
 from kleiber.storage import naming, read_manifest, remove_partials, write_atomic, write_manifest
@@ -187,6 +187,11 @@ class _Training:
         self.devices.wait()  # all have read before one writes
         if self.devices.is_first:
             metrics.touch()
+            if metrics.stat().st_size < length:  # truncate would fill it up with zeros
+                raise StateError(
+                    f"{metrics} is {metrics.stat().st_size:,} bytes long, and was {length:,} when the run was saved.\n"
+                    f"  Put it back, or delete the folder {self.folder}: the run starts over."
+                )
             os.truncate(metrics, length)
         return in_cooldown
 
@@ -325,7 +330,7 @@ class _Training:
         if not self.devices.is_first:
             return
         save_state(self.folder / "checkpoints" / f"step-{branch.end}" / "model.safetensors", weights, asdict(model))
-        self.metrics.flush()
+        self._sync_metrics()
         state = {"metrics": self.metrics.tell(), "rows": self.rows}
         write_atomic(self.folder / "rows.json", json.dumps(state, indent=1) + "\n")
 
@@ -351,8 +356,7 @@ class _Training:
 
     def _write(self, name: str, state: dict[str, torch.Tensor]) -> None:
         self._write_time()
-        self.metrics.flush()
-        os.fsync(self.metrics.fileno())
+        self._sync_metrics()
         position = {
             "step": self.step,
             "n_bases": self.n_bases,
@@ -360,6 +364,11 @@ class _Training:
             "metrics": self.metrics.tell(),
         }
         save_state(self.folder / f"{name}.safetensors", state, position)
+
+    def _sync_metrics(self) -> None:
+        """See the metrics on disk before anything refers to their length."""
+        self.metrics.flush()
+        os.fsync(self.metrics.fileno())
 
     def _load(self, name: str) -> dict[str, Any] | None:
         """Restore one checkpoint and return its position, or None when there is none."""
