@@ -23,7 +23,7 @@ import contextlib, io, json, sys
 from kleiber.cli import main
 for line in sys.stdin:
     sys.argv, told, code = ["kleiber", *json.loads(line)], io.StringIO(), 0
-    with contextlib.redirect_stderr(told):
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
         try:
             main()
         except SystemExit as stop:

@@ -29,3 +29,27 @@ def die_once(path: Path, progress) -> None:
 
 def die(progress) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exhaust(kind: str, progress) -> None:
+    """Ask for more memory than the process may have; really, so that the libraries' own errors are met."""
+    import resource
+
+    import torch
+
+    torch.set_num_threads(1)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), limits[1]))
+    try:
+        {"python": lambda: bytearray(1 << 30), "torch": lambda: torch.empty(1 << 30)}[kind]()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def no_space(path: Path, progress) -> None:
+    """Write to a device that is always full."""
+    from kleiber.storage import naming
+
+    with naming(path), open("/dev/full", "w") as file:
+        file.write("x")
