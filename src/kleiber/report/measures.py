@@ -214,7 +214,8 @@ def differences(study: StudyOutput) -> list[Difference]:
     Both arms are scored on the same DNA, so what remains is the noise of training and the effect itself.
     """
     cell = ["arm", "size", "n_tokens", "seed"]
-    table = study.observations.filter(pl.col("bits_per_base").is_not_null())
+    scored = study.observations.filter(pl.col("bits_per_base").is_not_null())
+    table = scored.filter(pl.col("status").ne_missing("stuck"))  # how training failed is no property of a corpus
     # A study that repeats data on purpose has several runs a cell: least unique data with least, most with most.
     table = table.with_columns(repeat=pl.col("n_unique_bases").fill_null(0).rank("ordinal").over(cell))
     keys = [*cell[1:], "repeat"]

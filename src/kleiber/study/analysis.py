@@ -6,6 +6,7 @@ The table holds only what is reproducible to the byte; wall times stay with the 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,19 @@ from kleiber.study.config import Study
 from kleiber.study.plan import checklist
 from kleiber.train.config import Run
 
-__all__ = ["analyse", "observations", "write_up"]
+__all__ = ["analyse", "name_stuck", "observations", "write_up"]
 
 
 def analyse(study: Study, out: Path) -> None:
     """Write ``observations.csv`` and ``.parquet``, ``baselines.json``, ``checklist.json`` and ``fits/``."""
     runs = [training.run_of(study, out, unit) for unit in study.units()]
-    table = observations(out, runs)
+    baselines = _baselines(study, out)
+    table = name_stuck(
+        observations(out, runs), {arm: found["unigram"]["bits_per_base"] for arm, found in baselines.items()}
+    )
     write_atomic(out / "observations.csv", table.write_csv())
     _write_parquet(table, out / "observations.parquet")
-    _write_json(out / "baselines.json", _baselines(study, out))
+    _write_json(out / "baselines.json", baselines)
     _write_json(out / "checklist.json", checklist(study, stages.planned(study, out)))
     for arm in study.arms:
         for result in _laws(
@@ -51,6 +55,24 @@ def observations(out: Path, runs: list[Run]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None).with_columns(
         epochs=pl.col("n_bases") / pl.col("n_unique_bases")
     )
+
+
+def name_stuck(table: pl.DataFrame, frequencies: dict[str, float]) -> pl.DataFrame:
+    """Give the status ``stuck`` to runs that never got better than the frequencies of tokens.
+
+    A run is when its model on the most data is less than a standard error better. Such a run says how training failed
+    and nothing about how loss falls with N and D.
+
+    Parameters
+    ----------
+    frequencies
+        Bits per base of the token unigram, by arm.
+    """
+    floor = pl.col("arm").replace_strict(frequencies, return_dtype=pl.Float64)
+    on_most_data = pl.col("n_tokens") == pl.col("n_tokens").max().over("run")
+    is_no_better = pl.col("bits_per_base") > floor - pl.col("bits_per_base_se").fill_nan(0.0).fill_null(0.0)
+    is_stuck = (on_most_data & is_no_better).any().over("run")
+    return table.with_columns(status=pl.when(is_stuck).then(pl.lit("stuck")).otherwise(pl.col("status")))
 
 
 def write_up(out: Path) -> None:
@@ -76,16 +98,35 @@ def _baselines(study: Study, out: Path) -> dict[str, Any]:
 
 
 def _laws(study: Study, out: Path, table: pl.DataFrame, runs: list[Run]) -> list[FitResult]:
-    """Fit the points that read most unique data by every method; all of them by the law that counts repeats."""
+    """Fit the points that read most unique data by every method; all of them by the law that counts repeats.
+
+    Runs that are stuck are left out and named, unless all are.
+    """
+    learned = table.filter(pl.col("status") != "stuck")
+    warnings = _left_out(table.filter(pl.col("status") == "stuck"), len(learned))
+    table = table if learned.is_empty() else learned
     most = table["unique"].max()
-    points = Observations.of(table.filter(pl.col("unique") == most))
-    curves = [_curve(out, run) for run in runs if run.labels["unique"] == most]
+    fresh = table.filter(pl.col("unique") == most)
+    points = Observations.of(fresh)
+    curves = [_curve(out, run) for run in runs if run.name in set(fresh["run"])]
     found = fit(points, bootstrap=study.fit.bootstrap, seed=study.study.seed)
     laws = [examine(found, points), isoflop(points), elasticities(points), envelope(curves), gradient_rule(curves)]
     if table["unique"].n_unique() > 1:
         in_tokens = table.with_columns(unique_tokens=pl.col("n_unique_bases") / pl.col("bases_per_token"))
         laws.append(fit(Observations.of(in_tokens), form="data-constrained"))
-    return laws
+    return [replace(law, warnings=(*law.warnings, *warnings)) for law in laws]
+
+
+def _left_out(stuck: pl.DataFrame, n_learned: int) -> tuple[str, ...]:
+    """Say which runs no law was fitted to."""
+    if stuck.is_empty():
+        return ()
+    if not n_learned:
+        return (
+            "no run got better than the frequencies of tokens: the law is of models that have learned nothing else",
+        )
+    names = [f"{size} (seed {seed})" for size, seed in stuck.select("size", "seed").unique(maintain_order=True).rows()]
+    return (f"left out, because they never got better than the frequencies of tokens: {', '.join(names)}",)
 
 
 def _curve(out: Path, run: Run) -> LossCurve:
