@@ -82,10 +82,12 @@ def main() -> int:
     code = child.wait()
     if args.replay is None:
         took, refused = (int.from_bytes(counts.read_bytes()[8 * i : 8 * i + 8], "little") for i in (TOOK, REFUSED))
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         print(
-            f"{args.target} ({args.mode}): {'clean' if code == 0 else 'STOPPED'} after {executions} executions; "
-            f"{took} taken, {refused} refused; {coverage} edges, {features} features; {peak} MB at most"
+            f"{args.target} ({args.mode}): {'clean' if code == 0 else 'STOPPED'} after {executions} executions "
+            f"in {usage.ru_utime + usage.ru_stime:.0f} s of processor time; "
+            f"{took} taken, {refused} refused; {coverage} edges, {features} features; "
+            f"{usage.ru_maxrss // 1024} MB at most"
         )
     return code
 
