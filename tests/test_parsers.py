@@ -72,11 +72,12 @@ def vcf(*rows: str) -> bytes:
     return ("\0" + HEADER + "".join("\t".join(row.split()) + "\n" for row in rows)).encode()
 
 
-def bcf(at: int, value: bytes) -> bytes:
-    """Return a BCF of one record with other bytes at one place of it, counted from its lengths."""
+def bcf(at: int, value: bytes, size: int | None = None) -> bytes:
+    """Return a BCF of one record with other bytes at one place of it, counted from its lengths, cut to `size`."""
     whole = as_bcf(HEADER + REGULAR.splitlines()[0] + "\n")
-    at += 9 + int.from_bytes(whole[5:9], "little")
-    return b"\0" + whole[:at] + value + whole[at + len(value) :]
+    begin = 9 + int.from_bytes(whole[5:9], "little")
+    record = whole[begin : begin + at] + value + whole[begin + at + len(value) :]
+    return b"\0" + whole[:begin] + record[:size]
 
 
 def weights_of(value: object) -> bytes:
@@ -183,10 +184,13 @@ REFUSED = {
     "vcf": {
         "a position of 2^64 + 1": vcf("20 18446744073709551617 . A C . PASS . GT 0|1 0|0 0|0"),
         "an END of 30 digits": vcf("20 1 . A <DEL> . PASS END=999999999999999999999999999999 GT 0|1 0|0 0|0"),
+        "a word of a million letters in a header line": b"\0##contig=<" + b"a" * MEGABYTE + b"\n20\t1\n",
         "a block of 4 GB": b"\3" + bgzf_block(b"x" * 60_000, claimed=0xFFFFFFFF) + BGZF_END,
+        "a block shorter than its header": b"\3" + BGZF_END[:16] + b"\x0a\0" + BGZF_END[18:],
         "a header of 67 MB": b"\1" + b"#" * (64 * MEGABYTE + 1),
         "a BCF header of 4 GB": b"\0BCF\2\2" + b"\xff" * 4,
         "a record of nothing": bcf(0, struct.pack("<II", 0, 0)),
+        "a record of nothing at the end": bcf(0, bytes(8), 8),
         "a record of 8 GB": bcf(0, b"\xff" * 8),
         "a record without alleles": bcf(8 + 18, b"\0\0"),
         "an ID that goes on beyond": bcf(8 + 24, b"\xf7\x13\xff\xff\xff\x7f"),
@@ -221,6 +225,17 @@ TAKEN = {
 @pytest.mark.parametrize(("name", "what"), [(name, what) for name, cases in TAKEN.items() for what in cases])
 def test_is_read_as_it_stands(name, what, folder):
     assert PARSERS[name].check(TAKEN[name][what], folder)
+
+
+def test_what_a_small_file_blows_up_to_is_bounded(folder, monkeypatch):
+    """The bounds are gigabytes; here they are small, and the files are larger than these."""
+    monkeypatch.setattr("kleiber.genome.reference.LONGEST", MEGABYTE)
+    monkeypatch.setattr("kleiber.genome.reference.MOST", 3)
+    monkeypatch.setattr("kleiber.genome.vcf.LONGEST", MEGABYTE)
+    many = "".join(f">c{i}\nA\n" for i in range(4))
+    line = HEADER + "20\t1\t" + "x" * 3 * MEGABYTE
+    for name, text in (("fasta", ">a\n" + "A" * 2 * MEGABYTE), ("fasta", many), ("vcf", line)):
+        assert not PARSERS[name].check(b"\1" + text.encode(), folder)
 
 
 @pytest.mark.parametrize("size", ["0M", "0.000001K", "999999999B", "9" * 5000 + "M"])

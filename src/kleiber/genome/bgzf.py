@@ -94,8 +94,10 @@ def _bgzf(path: Path, file: BinaryIO, start: int) -> Iterator[bytes]:
             raise damaged(path, f"block {number} has no BGZF header")
         extra = int.from_bytes(head[10:12], "little")
         length = int.from_bytes(head[16:18], "little") + 1
+        if length < extra + 20:
+            raise damaged(path, f"block {number} claims {length} bytes, and its header alone has {extra + 12}")
         block = file.read(length - 18)
-        if len(block) < length - 18 or length < extra + 20:
+        if len(block) < length - 18:
             raise damaged(path, f"it ends inside block {number}")
         wanted = int.from_bytes(block[-4:], "little")
         if wanted > LARGEST:
