@@ -22,7 +22,7 @@ def residuals(study: StudyOutput) -> list[Figure]:
     rows: list[dict[str, Any]] = []
     for i, arm in enumerate(study.arms):
         aside = 1.02 ** (i - (len(study.arms) - 1) / 2)  # arms share N and D: drawn side by side
-        law, points = study.law(arm), study.points(arm)
+        law, points = study.law(arm), study.fitted(arm)
         if law is None or law.status == "REFUSED" or points.is_empty():
             continue
         n, d = points[size_count(study, arm)].to_numpy(), points["n_tokens"].to_numpy()

@@ -170,7 +170,7 @@ def misfit(study: StudyOutput, law: Law) -> tuple[float, float | None] | None:
 
     Beside it the same over the evaluation's error.
     """
-    points = study.points(law.arm)
+    points = study.fitted(law.arm)
     if points.is_empty() or law.status == "REFUSED":
         return None
     n = points[size_count(study, law.arm)].to_numpy().astype(float)

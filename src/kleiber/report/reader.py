@@ -174,6 +174,13 @@ class StudyOutput:
         """Return the annealed observations of one arm, small models and budgets first."""
         return self.observations.filter(pl.col("arm") == arm).sort("n_params", "n_tokens", "seed")
 
+    def fitted(self, arm: str) -> pl.DataFrame:
+        """Return the points of one arm that laws are fitted to: of runs that learned, on the most unique data."""
+        points = self.points(arm)
+        learned = points.filter(pl.col("status").ne_missing("stuck"))
+        fresh = pl.col("n_unique_bases").fill_null(0)
+        return (points if learned.is_empty() else learned).filter(fresh == fresh.max())
+
     def _column(self, arm: str, name: str) -> Any:
         values = self.observations.filter(pl.col("arm") == arm)[name].drop_nulls()
         return values[0] if len(values) else None

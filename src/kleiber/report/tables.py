@@ -77,10 +77,10 @@ def laws_side_by_side(studies: Sequence[StudyOutput]) -> Table:
 
 
 def _scores(study: StudyOutput) -> Table:
-    """Return one row for each corpus and tokenizer: what the largest model reaches on the most data, by every score."""
+    """Return one row for each corpus and tokenizer: the scores of the largest model that learned, on the most data."""
     rows = []
     for arm in study.arms:
-        scored = study.points(arm).drop_nulls("bits_per_base")
+        scored = study.points(arm).drop_nulls("bits_per_base").filter(pl.col("status").ne_missing("stuck"))
         if scored.is_empty():
             continue
         last = scored.filter(pl.col("n_params") == pl.col("n_params").max())
