@@ -12,9 +12,13 @@ import time
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
+from kleiber.errors import ConfigError
+from kleiber.study import stages
+from kleiber.study.config import parse_study
 from study.conftest import TOY, kleiber
 
 EMBEDDED = Path(str(files("kleiber") / "data" / "embedded"))
@@ -126,3 +130,16 @@ def test_no_study_file(arguments, tmp_path):
     result = kleiber(*arguments, cwd=tmp_path)
     assert result.returncode == 2
     assert "There is no study file" in result.stderr
+
+
+def test_baselines_read_full_rows_where_the_original_recipe_cuts_them(tmp_path):
+    """Its training windows have 700 bases; token frequencies are those of rows that hold all their tokens."""
+    text = TOY.replace("length = 32", "length = 128").replace("[fit]", 'original = true\nschedule = "linear"\n[fit]')
+    study, out = parse_study(text, "toy", tmp_path), tmp_path / "out"
+    tokenizer = stages.tokenizer_of(study, out, "bpe64")
+    reach = study.train.row_tokens * tokenizer.max_token_length
+    assert reach > 700
+    rows = stages.corpus_of(study, out, "pan-bpe", full_rows=True).rows(np.arange(20), reach)
+    assert tokenizer.encode_rows(rows, study.train.row_tokens)[0].shape == (20, study.train.row_tokens)
+    with pytest.raises(ConfigError, match="reach 700"):
+        stages.corpus_of(study, out, "pan-bpe").rows(np.arange(20), reach)

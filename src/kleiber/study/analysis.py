@@ -93,7 +93,8 @@ def _baselines(study: Study, out: Path) -> dict[str, Any]:
         tokenizer = stages.tokenizer_of(study, out, arm.tokenizer)
         heldout = stages.heldout_corpus(study, out, arm.tokenizer)
         evaluation = Evaluation.of(heldout, tokenizer, study.train, study.study.seed)
-        found[name] = baselines(stages.corpus_of(study, out, name), heldout, tokenizer, study.train, evaluation)
+        rows = stages.corpus_of(study, out, name, full_rows=True)
+        found[name] = baselines(rows, heldout, tokenizer, study.train, evaluation)
     return found
 
 

@@ -180,12 +180,19 @@ def planned(study: Study, out: Path) -> Plan:
     return plan(study, n_unique, known)
 
 
-def corpus_of(study: Study, out: Path, arm: str, unique: float = 1.0) -> Corpus:
-    """Open what one arm reads: windows of the training territory, by its strategy."""
+def corpus_of(study: Study, out: Path, arm: str, unique: float = 1.0, full_rows: bool = False) -> Corpus:
+    """Open what one arm reads: windows of the training territory, by its strategy.
+
+    Parameters
+    ----------
+    full_rows
+        Let windows reach as far as a full row may, where the original recipe cuts and pads them, too.
+    """
     reference, panel = genome(study, out)
     entry = study.arms[arm]
-    original = (ORIGINAL_WINDOW, ORIGINAL_WINDOW)
-    window, reach = original if study.train.original else _row_bases(study, out, entry.tokenizer)
+    window = reach = ORIGINAL_WINDOW
+    if full_rows or not study.train.original:
+        window, reach = _row_bases(study, out, entry.tokenizer)
     config = _config(
         study,
         entry.sampling,
