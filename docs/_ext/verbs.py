@@ -51,7 +51,7 @@ def options(verb: App) -> Iterator[tuple[str, str, str]]:
             written = f"{argument.name} {_value(argument.hint)}".strip()
             if name in own and own[name].kind is Parameter.POSITIONAL_OR_KEYWORD:
                 written = f"{name.upper()}, {written}"
-            yield written, told, helps[name] or ""
+            yield written, told, helps.get(name) or helps[argument.field_info.names[0]] or ""
 
 
 def _value(hint: Any) -> str:
