@@ -1,8 +1,8 @@
 """Everything that the pages tell a reader to type works, in the order of the page.
 
 A page runs in a folder of its own with ``genome.fa.gz``, ``panel.vcf.gz``, ``examples/`` and ``studies/``. A
-``console`` block is run by bash command by command, a ``python`` block as a script, and the tables of a ``toml`` block
-take the place of those of the same name in the study file that its marker names. What takes hours is made small first,
+``console`` block is run by bash command by command, a ``python`` block as a script, and the keys of a ``toml`` block
+are set in the study file that its marker names. What takes hours is made small first,
 and only by what this module says: `SMALLER` for what a command asks for, `TINY` for the study files of the folder,
 right before a command that trains them.
 """
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -116,7 +117,7 @@ def run_block(page: str, block: Block, folder: Path, environment: dict[str, str]
         run([sys.executable, "-c", block.text], where, folder, environment)
     elif block.kind == "toml":
         if block.marker[0] == "into":
-            replace_tables(folder / block.marker[1], block.text)
+            set_keys(folder / block.marker[1], block.text)
     else:
         for command in block.commands():
             if TRAINS.match(command):
@@ -136,13 +137,17 @@ def change(text: str, changes: list[tuple[str, str]]) -> str:
     return text
 
 
-def replace_tables(path: Path, text: str) -> None:
-    """Put the tables of some TOML in place of those of the same name, or behind the others."""
-    whole = path.read_text()
-    for table in re.split(r"(?m)^(?=\[)", text):
-        if table.strip():
-            head = table.splitlines()[0]
-            old = re.compile(rf"(?ms)^{re.escape(head)}.*?(?=^\[|\Z)")
-            new = table.rstrip() + "\n\n"
-            whole = old.sub(lambda _, new=new: new, whole) if old.search(whole) else f"{whole.rstrip()}\n\n{new}"
-    path.write_text(whole)
+def set_keys(path: Path, text: str) -> None:
+    """Set the keys of some TOML, a line each, in the tables of a study file; tables that it lacks come last."""
+    tables = re.split(r"(?m)^(?=\[)", path.read_text())
+    for new in re.split(r"(?m)^(?=\[)", text):
+        head, *lines = new.strip().splitlines() or [""]
+        at = next((i for i, table in enumerate(tables) if table.startswith(head)), len(tables))
+        if at == len(tables):
+            tables.append(f"\n{head}\n")
+        for line in filter(None, lines):
+            key = re.escape(line.split("=")[0].strip())
+            kept = re.sub(rf"(?m)^{key} *=.*\n", "", tables[at])
+            tables[at] = f"{kept.rstrip()}\n{line}\n\n"
+    path.write_text("".join(tables))
+    tomllib.loads(path.read_text())
