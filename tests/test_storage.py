@@ -65,6 +65,23 @@ def test_write_atomic_replaces(tmp_path):
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["file"]
 
 
+def test_a_killed_writer_of_a_file_leaves_nothing_for_good(tmp_path):
+    script = f"""
+import os, signal
+from kleiber import storage
+storage.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+storage.write_atomic({str(tmp_path / "file[1]")!r}, "half")
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert [p.suffix for p in tmp_path.iterdir()] == [".partial"]
+    (tmp_path / f".file[1].{os.getpid()}.partial").touch()  # of a writer that is alive
+    (tmp_path / ".file[1].part.partial").touch()  # of another file
+    storage.remove_partials(tmp_path / "file[1]")
+    assert len(list(tmp_path.iterdir())) == 2
+    storage.write_atomic(tmp_path / "file[1]", "whole")
+    assert (tmp_path / "file[1]").read_text() == "whole"
+
+
 def test_a_damaged_manifest_is_named(tmp_path):
     assert storage.read_manifest(tmp_path) is None
     for text in ("{", "[1]", b"\xff"):

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import pytest
 
+from hardening.test_permissions import run_each
 from kleiber import storage
 from kleiber.errors import StateError
-from study.conftest import TOY, kleiber
+from study.conftest import TOY
 
 
-@pytest.mark.parametrize("out", [".", "here", "../home/here"])
-def test_a_study_that_fails_keeps_what_was_in_its_folder(out, tmp_path):
+def test_a_study_that_fails_keeps_what_was_in_its_folder(tmp_path):
     home = tmp_path / "home"
     (home / "here").mkdir(parents=True)
     (home / "here" / "thesis.txt").write_text("three years")
     (home / "bad.fa").write_text("no FASTA")
     (home / "study.toml").write_text(TOY.replace('reference = "embedded"', 'reference = "bad.fa"'))
-    result = kleiber("run", "study.toml", "--out", out, cwd=home)
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
+    outs = (".", "here", "../home/here", "new")
+    for code, message in run_each([], *(["run", "study.toml", "--out", out] for out in outs), cwd=home):
+        assert code == 2, message
+        assert "bad.fa" in message
+        assert "Traceback" not in message
     assert (home / "here" / "thesis.txt").read_text() == "three years"
+    assert not (home / "new").exists()
 
 
 def test_a_folder_of_other_files_is_not_replaced(tmp_path):

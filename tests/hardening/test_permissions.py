@@ -32,10 +32,11 @@ for line in sys.stdin:
 """
 
 
-def run_each(prefix: list[str], *commands: list[object]) -> list[tuple[int, str]]:
+def run_each(prefix: list[str], *commands: list[object], cwd: Path | None = None) -> list[tuple[int, str]]:
     """Run commands one after the other in one process; return the exit code and the message of each."""
     lines = "\n".join(json.dumps([str(word) for word in command]) for command in commands)
-    result = subprocess.run([*prefix, sys.executable, "-c", DRIVER], input=lines, capture_output=True, text=True)
+    driver = [*prefix, sys.executable, "-c", DRIVER]
+    result = subprocess.run(driver, input=lines, capture_output=True, text=True, cwd=cwd)
     assert result.returncode == 0, result.stderr
     return [tuple(json.loads(line)) for line in result.stdout.splitlines()]
 
