@@ -86,7 +86,9 @@ def download(
     moved: Callable[[str, int, int], None] = lambda name, n_bytes, total: None,
     done: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Bring files of the catalogue into a folder; what is in a folder of ``KLEIBER_DATA`` is checked and stays there.
+    """Bring files of the catalogue into a folder, verified.
+
+    What is in a folder of ``KLEIBER_DATA`` is checked and stays there.
 
     Parameters
     ----------
@@ -107,6 +109,8 @@ def download(
         When a file that was here already is not the source's.
     StateError
         When another process downloads into the same folder.
+    ConfigError
+        When `jobs` or `mirror` cannot be.
     """
     if not 1 <= jobs <= MOST_JOBS:
         raise ConfigError(f"{jobs} files at a time cannot be.\n  Choose 1 to {MOST_JOBS}: these are public servers.")

@@ -164,7 +164,7 @@ def load_array(path: Path, kind: type, shape: tuple[int, ...] | None = None) -> 
 
 
 def save_array(path: Path, array: NDArray) -> None:
-    """Write an ``.npy`` file; `numpy.save` does not say why when the disk is full."""
+    """Write an array of any shape as ``.npy``; `numpy.save` does not say why when the disk is full."""
     header: dict[str, Any] = np.lib.format.header_data_from_array_1_0(array)
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)

@@ -133,7 +133,9 @@ def address_of(folder: str, name: str) -> str:
 
 
 def select(sources: Sequence[Source], contigs: Iterable[str]) -> list[tuple[Source, SourceFile]]:
-    """Return the files of sources; of those that hold one contig each only the named contigs, by any alias.
+    """Return the files of sources, of all or of some contigs.
+
+    Of files that hold one contig each only those of the named contigs, by any alias, are returned; all, when none is.
 
     Raises
     ------
@@ -153,10 +155,10 @@ def select(sources: Sequence[Source], contigs: Iterable[str]) -> list[tuple[Sour
 
 
 def parse_checksums(text: str) -> dict[str, SourceFile]:
-    """Read a list of checksums: of md5sum or sha256sum, or with columns of name, size and sum in any order.
+    """Read a list of checksums.
 
-    Only whole names count, so that a file of the same name in a subfolder is another; names are looked up, and never
-    become paths.
+    It is one of md5sum or sha256sum, or has columns of name, size and sum in any order. Only whole names count, so that
+    a file of the same name in a subfolder is another; names are looked up, and never become paths.
     """
     found = {}
     for line in text.splitlines():

@@ -28,14 +28,14 @@ def run_on_ray(
     on_progress: Callable[[float], None],
     on_end: Callable[[Outcome], None],
 ) -> list[Outcome]:
-    """Run every job and return how each ended, in the order given; parameters and errors as of `run_jobs`.
+    """Run every job and return how each ended, in the order given; parameters as of `run_jobs`.
 
     The address is that of a running cluster (``"auto"``, ``"10.0.0.1:6379"``); None starts Ray here for the while.
 
     Raises
     ------
-    ConfigError
-        When no cluster answers there.
+    ConfigError, MissingDependency, Stopped
+        When no cluster answers there; when Ray is not installed; when SIGTERM or SIGUSR1 came.
     """
     try:
         import ray
