@@ -58,12 +58,14 @@ def test_two_processes_are_one(options, store, alone, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [(), ("--bf16", "--dropout", 0.1), ("--shard",)], ids=["ddp", "ddp-bf16-dropout", "fsdp2"]
+    ("n", "options"),
+    [(1, ()), (1, ("--bf16",)), (2, ()), (2, ("--bf16", "--dropout", 0.1)), (2, ("--shard",))],
+    ids=["one", "one-bf16", "ddp", "ddp-bf16-dropout", "fsdp2"],
 )
-def test_killed_and_resumed_to_the_same_bits(options, store, tmp_path):
-    assert torchrun(2, store, tmp_path / "whole", *options) == 0
-    assert torchrun(2, store, tmp_path / "killed", "--die-at", 17, *options) != 0
+def test_killed_and_resumed_to_the_same_bits(n, options, store, tmp_path):
+    assert torchrun(n, store, tmp_path / "whole", *options) == 0
+    assert torchrun(n, store, tmp_path / "killed", "--die-at", 17, *options) != 0
     assert len(metrics(tmp_path / "killed")) < 20
-    assert torchrun(2, store, tmp_path / "killed", *options) == 0
+    assert torchrun(n, store, tmp_path / "killed", *options) == 0
     for name in ("metrics.jsonl", "rows.json", "checkpoints/step-40/model.safetensors"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
