@@ -23,7 +23,7 @@ from kleiber.study.plan import Plan, PlannedRun
 
 __all__ = ["choose", "cpu_name", "machine"]
 
-SMALL = 2e13  # operations of a study that is over in a minute or two
+SMALL = 1e14  # operations of a study that is over in ten minutes: trying its choices would take one of them
 MARGIN = 1.05  # what is faster by less than this is as fast
 TURNS = 2
 
