@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from docs.pages import ROOT, Block, blocks, pages
-from study.slurm import free_port, missing, slurm
+from study.slurm import missing, slurm
 
 SMALLER = [
     (r"--tokens( [\d.e]+)+", "--tokens 4e3 8e3"),
@@ -102,7 +102,7 @@ def lay_out(folder: Path) -> None:
 def surroundings(page: str) -> Iterator[dict[str, str]]:
     """Yield the environment of a page; its cluster, if it has one, is there as long."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment |= {"RAY_PORT": str(free_port()), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment["RAY_USAGE_STATS_ENABLED"] = "0"
     if page != "docs/howto/slurm.md":
         yield environment
         return
