@@ -9,6 +9,7 @@ set -euo pipefail
 study=${1:?"usage: two-nodes.sh STUDY.toml OUT"}
 out=${2:?"usage: two-nodes.sh STUDY.toml OUT"}
 port=${RAY_PORT:-6379}
+export RAY_AUTH_MODE=${RAY_AUTH_MODE:-disabled}     # elsewhere: token, with ~/.ray/auth_token on every node
 
 trap 'ray stop --force > /dev/null' EXIT
 ray start --head --node-ip-address 127.0.0.1 --port "$port" --num-cpus 1 --include-dashboard false

@@ -17,7 +17,12 @@ from study.conftest import TOY, kleiber
 from study.slurm import ask, free_port, missing, slurm
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore"}
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "PYTHONWARNINGS": "ignore",
+    "RAY_AUTH_MODE": "disabled",
+}
 
 
 @pytest.mark.parametrize("script", ["slurm.sbatch", "ray/two-nodes.sh"])

@@ -28,14 +28,9 @@ def run_on_ray(
     on_progress: Callable[[float], None],
     on_end: Callable[[Outcome], None],
 ) -> list[Outcome]:
-    """Run every job and return how each ended, in the order given; parameters as of `run_jobs`.
+    """Run every job and return how each ended, in the order given; without an address Ray is started here.
 
-    The address is that of a running cluster (``"auto"``, ``"10.0.0.1:6379"``); None starts Ray here for the while.
-
-    Raises
-    ------
-    ConfigError, MissingDependency, Stopped
-        When no cluster answers there; when Ray is not installed; when SIGTERM or SIGUSR1 came.
+    Raises ConfigError when no cluster answers there, MissingDependency without Ray, Stopped as `run_jobs` does.
     """
     try:
         import ray
@@ -48,7 +43,7 @@ def run_on_ray(
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address or "local", runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(f"No Ray cluster answers at {address}: {error}.\n  Start one: ray start --head") from None
     total, done, outcomes = sum(job.work for job in jobs) or 1.0, 0.0, {}
     threads, devices = choices["threads"], choices["devices"]
