@@ -74,6 +74,12 @@ def test_both_scans_agree(seed, tmp_path, monkeypatch):
     assert any(np.ravel(ours["haploid"])) or seed == 0
 
 
+@pytest.mark.parametrize("call", ["./.", "1/1", "0|1:5"])
+def test_a_line_that_is_left_to_python_leaves_no_sample_haploid(call, tmp_path):
+    record = "\t".join(["X", "5", ".", "C", "G", ".", ".", ".", "GT", *[".|1"] * (N_SAMPLES - 1), call])
+    assert scanned(write(tmp_path / "a.vcf", [record]))["haploid"] == [[False] * N_SAMPLES]
+
+
 @pytest.mark.parametrize("call", ["2|0", "0|", "|0", "0|1|1", "x", "0|x", "", "0 ", "-1", "2"])
 def test_what_is_no_genotype_is_an_error(call, tmp_path):
     record = "\t".join(["X", "5", ".", "C", "G", ".", ".", ".", "GT", *["0"] * (N_SAMPLES - 1), call])
