@@ -5,7 +5,8 @@
 The first folder holds the undisturbed study, or gets it; the second one is made anew. A kill is a SIGKILL to the whole
 process group. Half of the kills meet the models, at moments that are drawn in logged steps, so that they lie all over
 the training however often it is set back; the others meet the other stages, each alike, at moments drawn in seconds of
-the undisturbed stage. All files of the two folders are compared but what a clock or a process number decides.
+the undisturbed stage. A stage that is over before its kills are is begun again. All files of the two folders are
+compared but what a clock or a process number decides.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ from kleiber.study.config import Study, load_study
 STAGES = ("genome", "tokenizers", "corpora", "machine", "models", "analysis", "report")
 CHOICES = ("threads", "devices", "attention", "precision")  # of machine.json: they decide bytes
 CLOCKED = ("timing.jsonl", "machine.json")
+ENDS = {
+    "genome": "genome/manifest.json",
+    "tokenizers": "tokenizer/*/manifest.json",
+    "corpora": "corpora.json",
+    "machine": "machine.json",
+    "analysis": "figs/*",
+}
+"""What shows that a stage is over; without it, it is done again."""
 TICK = 0.02  # seconds between two looks
 
 
@@ -42,9 +51,11 @@ def main() -> None:
         parser.error(f"{options.killed} exists; name a new folder")
     study = load_study(options.study)
     finish(options.study, options.undisturbed)
-    start, hits = time.monotonic(), Counter[str]()
+    start, hits, pace = time.monotonic(), Counter[str](), dict.fromkeys(STAGES, 1.0)
     for stage, share in moments(options.kills, random.Random(options.seed)):
-        met = kill_once(study, options.study, options.undisturbed, options.killed, stage, share)
+        met = kill_once(study, options.study, options.undisturbed, options.killed, stage, share * pace[stage])
+        if met != stage != "models":
+            pace[stage] /= 2  # the undisturbed stage was slower: it compiled, or shared the machine
         adopt_choices(options.undisturbed, options.killed)
         hits[met] += 1
         print(f"{time.monotonic() - start:6.0f} s  kill {hits.total():>3}: {met}", flush=True)
@@ -72,39 +83,44 @@ def finish(study: Path, out: Path) -> None:
 def kill_once(study: Study, file: Path, undisturbed: Path, out: Path, stage: str, share: float) -> str:
     """Start the study, kill it when it has come so far in a stage, and return the stage that it died in."""
     steps, seconds = share * n_steps(undisturbed), share * duration(study, undisturbed, stage)
-    if stage == "report":
-        for name in ("report.html", "manifest.json"):  # an earlier life may have come to its end
-            (out / name).unlink(missing_ok=True)
-    process = subprocess.Popen(
-        _command(file, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    entered = 0.0
-    while process.poll() is None:
-        if STAGES.index(stage_of(study, out)) >= STAGES.index(stage):
-            entered = entered or time.monotonic()
-            if n_steps(out) >= steps if stage == "models" else time.monotonic() - entered >= seconds:
-                break
-        time.sleep(TICK)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    _, said = process.communicate()
-    if process.returncode > 0:
-        sys.exit(f"The study failed by itself in {stage}:\n{said}")
-    return stage_of(study, out)
+    while True:
+        begin_again(out, stage)
+        process = subprocess.Popen(
+            _command(file, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        entered = 0.0
+        while process.poll() is None:
+            if STAGES.index(stage_of(study, out)) >= STAGES.index(stage):
+                entered = entered or time.monotonic()
+                if n_steps(out) >= steps if stage == "models" else time.monotonic() - entered >= seconds:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    break
+            time.sleep(TICK)
+        _, said = process.communicate()
+        if process.returncode == -signal.SIGKILL:
+            return stage_of(study, out)
+        if process.returncode:
+            sys.exit(f"The study failed by itself in {stage}:\n{said}")
+        seconds /= 2  # it was through before the moment came
+
+
+def begin_again(out: Path, stage: str) -> None:
+    """Undo the end of a stage, and that of the study, where an earlier life came so far."""
+    for pattern in ("report.html", "manifest.json", *([ENDS[stage]] if stage in ENDS else ())):
+        for path in out.glob(pattern):
+            if stage == "tokenizers" and path.parent != out:
+                shutil.rmtree(path.parent)  # a folder without its manifest would not be replaced
+            else:
+                path.unlink()
 
 
 def stage_of(study: Study, out: Path) -> str:
     """Return the first stage that is not complete."""
     n_runs, tuned = len(study.units()) + len(study.trials()), (out / "lr.json").exists() or not study.tune.sizes
-    is_done = {
-        "genome": (out / "genome" / "manifest.json").exists(),
-        "tokenizers": len(list(out.glob("tokenizer/*/manifest.json"))) == len(study.tokenizers()),
-        "corpora": (out / "corpora.json").exists(),
-        "machine": (out / "machine.json").exists(),
-        "models": tuned and len(list(out.glob("runs/*/manifest.json"))) == n_runs,
-        "analysis": (out / "figs").exists(),
-    }
-    return next((stage for stage, done in is_done.items() if not done), "report")
+    wanted = {"tokenizers": len(study.tokenizers())}
+    is_done = {stage: len(list(out.glob(pattern))) >= wanted.get(stage, 1) for stage, pattern in ENDS.items()}
+    is_done["models"] = tuned and len(list(out.glob("runs/*/manifest.json"))) == n_runs
+    return next((stage for stage in STAGES if not is_done.get(stage)), "report")
 
 
 def duration(study: Study, out: Path, stage: str) -> float:
