@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch.distributed as dist
 from safetensors.torch import save_file
 
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
@@ -21,7 +20,7 @@ from kleiber.model.config import shape_for
 from kleiber.tokens.train import train_tokenizer
 from kleiber.train import loop
 from kleiber.train.config import Run, TrainConfig
-from kleiber.train.devices import whole
+from kleiber.train.devices import leave, whole
 from kleiber.train.evaluate import Evaluation
 
 HOLDOUT = ("20:3,900,001-4,000,000",)
@@ -59,8 +58,7 @@ def main() -> None:
 
     loop._Training._update = dying
     loop.train(run, corpus, tokenizer, Evaluation.of(heldout, tokenizer, train, 1), options.folder, shard=options.shard)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def train(
     from kleiber.study.progress import Narrator
     from kleiber.tokens.tokenizer import load
     from kleiber.train.config import ORIGINAL_WINDOW, Run
+    from kleiber.train.devices import leave
     from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train as train_run
     from kleiber.train.strata import strata
@@ -127,6 +128,7 @@ def train(
             f"{row['n_tokens']:>13,} tokens  {row['bits_per_base']:.4f} ± {row['bits_per_base_se']:.4f} bits/base  "
             f"{row['loss']:.4f} nats/token  accuracy {row['accuracy']:.3f}"
         )
+    leave()
 
 
 def _no_lock() -> Any:

@@ -51,15 +51,13 @@ def train_on_devices(study: Study, out: Path, unit: Unit, choices: dict[str, Any
 
 def main(out: Path, index: int) -> None:
     """Train one unit as one of several processes."""
-    import torch.distributed as dist
-
     from kleiber.study.training import train_here
+    from kleiber.train.devices import leave
 
     study = load_study(out / "study.toml")
     unit = [*study.trials(), *study.units()][index]
     train_here(study, out, unit, json.loads((out / "machine.json").read_bytes()), lambda share: None)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
