@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kleiber.errors import ConfigError, KleiberError
+from kleiber.errors import ConfigError, KleiberError, StateError
 from kleiber.model.config import shape_for
 from kleiber.study import stages
 from kleiber.study.config import parse_study
@@ -36,16 +36,26 @@ def test_a_tokenizer_gets_a_name_without_a_path(spec):
     assert "\0" not in label
 
 
-def test_two_tokenizers_of_one_name(embedded, tmp_path, monkeypatch):
+def test_two_tokenizers_of_one_name(tmp_path):
+    files = [f'"{tmp_path / folder / "mine.json"}"' for folder in ("a", "b")]
+    study = parse_study(TOY.replace('"bpe64"', files[0]).replace('"3mer"', files[1]), "study.toml", Path())
+    with pytest.raises(ConfigError, match="would both be called 'mine'"):
+        stages.tokenizer_of(study, tmp_path / "out", study.tokenizers()[0])
+
+
+def test_a_tokenizer_that_changes_under_a_study(embedded, tmp_path, monkeypatch):
     from kleiber.tokens.kmer import KmerTokenizer
 
-    files = [tmp_path / folder / "mine.json" for folder in ("a", "b")]
-    for k, file in enumerate(files, 2):
-        KmerTokenizer(k).save(file)
-    study = parse_study(TOY, "study.toml", Path())
+    file = tmp_path / "mine.json"
+    KmerTokenizer(2).save(file)
+    study = parse_study(TOY.replace('"bpe64"', '"mine.json"'), "study.toml", tmp_path)
+    spec = str(file)
+    assert spec in study.tokenizers()
     monkeypatch.setattr(stages, "genome", lambda study, out: embedded)
-    first = stages.tokenizer_of(study, tmp_path / "out", str(files[0]))
-    assert first.max_token_length == 2
-    with pytest.raises(ConfigError, match="would both be called 'mine'"):
-        stages.tokenizer_of(study, tmp_path / "out", str(files[1]))
-    assert stages.tokenizer_of(study, tmp_path / "out", str(files[0])).max_token_length == 2
+    for _ in range(2):
+        assert stages.tokenizer_of(study, tmp_path / "out", spec).max_token_length == 2
+    KmerTokenizer(3).save(file)
+    with pytest.raises(StateError, match="has changed since the study began"):
+        stages.tokenizer_of(study, tmp_path / "out", spec)
+    file.unlink()
+    assert stages.tokenizer_of(study, tmp_path / "out", spec).max_token_length == 2

@@ -45,9 +45,10 @@ def test_a_study_becomes_units():
 
 
 def test_paths_are_relative_to_the_study_file():
-    study = parse(TEXT)
+    study = parse(TEXT.replace('"bpe64"', '"mine.json"'))
     assert study.genome.reference == "embedded"
     assert study.genome.panel == ("/somewhere/panel.vcf.gz",)
+    assert study.tokenizers() == ["6mer", "/somewhere/mine.json"]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class Arm:
     sampling
         ``"reference"``, ``"pangenome"`` or ``"variant"``.
     tokenizer
-        ``"bpe1024"``, ``"6mer"``, ``"nucleotide"``, or the path of a ``tokenizer.json``.
+        ``"bpe1024"``, ``"6mer"``, ``"nucleotide"``, or the path of a ``tokenizer.json``, relative to the study's file.
     reverse_complement
         Probability that a window is read from the other strand.
     unique
@@ -398,13 +398,13 @@ def _names_a_file(text: str) -> bool:
 def _resolve_paths(study: Study, name: str, folder: Path) -> Study:
     """Return the study with its file names made absolute; ``"embedded"`` and names of the catalogue stay."""
 
-    def resolve(text: str) -> str:
+    def resolve(text: str, table: str = "genome") -> str:
         if "\0" in text:
-            raise ConfigError(f"[genome] names a file {text!r}, and no file's name holds a zero byte.")
+            raise ConfigError(f"[{table}] names a file {text!r}, and no file's name holds a zero byte.")
         try:
             return text if text in ("", EMBEDDED) else str((folder / Path(text).expanduser()).absolute())
         except RuntimeError:
-            raise ConfigError(f"[genome] names a file {text!r}, and there is no such user.") from None
+            raise ConfigError(f"[{table}] names a file {text!r}, and there is no such user.") from None
 
     def resolve_panel(text: str) -> str:
         panels = [source.name for source in catalogue().values() if source.kind == "panel"]
@@ -420,4 +420,8 @@ def _resolve_paths(study: Study, name: str, folder: Path) -> Study:
         reference=resolve(study.genome.reference),
         panel=tuple(resolve_panel(text) for text in study.genome.panel),
     )
-    return replace(study, genome=genome)
+    arms = {
+        name: replace(arm, tokenizer=resolve(arm.tokenizer, f"arms.{name}")) if arm.tokenizer.endswith(".json") else arm
+        for name, arm in study.arms.items()
+    }
+    return replace(study, genome=genome, arms=arms)

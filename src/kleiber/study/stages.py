@@ -136,8 +136,15 @@ def tokenizer_of(study: Study, out: Path, spec: str) -> Tokenizer:
     ------
     ConfigError
         When another tokenizer of the study goes by the same name.
+    StateError
+        When the study has begun with another tokenizer in the same file.
     """
     folder = out / "tokenizer" / tokenizer_label(spec)
+    if other := [each for each in study.tokenizers() if tokenizer_label(each) == folder.name and each != spec]:
+        raise ConfigError(
+            f"The tokenizers {other[0]!r} and {spec!r} of the study would both be called {folder.name!r}.\n"
+            "  Rename the file of one of them."
+        )
     if read_manifest(folder) is None:
         reference, _ = genome(study, out)
         territory = open_corpus(reference, None, _config(study, "reference", window=WINDOW), study.study.seed)
@@ -153,13 +160,12 @@ def tokenizer_of(study: Study, out: Path, spec: str) -> Tokenizer:
                     "fingerprint": tokenizer.fingerprint,
                 },
             )
-    other = (read_manifest(folder) or {})["spec"]
-    if other != spec:
-        raise ConfigError(
-            f"The tokenizers {other!r} and {spec!r} of the study would both be called {folder.name!r}.\n"
-            "  Rename the file of one of them."
+    tokenizer = load(str(folder / "tokenizer.json"))
+    if spec.endswith(".json") and Path(spec).exists() and load(spec).fingerprint != tokenizer.fingerprint:
+        raise StateError(
+            f"{spec} has changed since the study began.\n  Put the old file back, or run the study with another --out."
         )
-    return load(str(folder / "tokenizer.json"))
+    return tokenizer
 
 
 def bases_per_token(out: Path, spec: str) -> float:
