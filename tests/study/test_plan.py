@@ -108,6 +108,8 @@ def test_the_studies_that_come_along(path):
 def test_gpus(toy):
     whole = plan(toy)
     assert whole.hours_on("a100", 0.5, 2) == pytest.approx(whole.flops / 312e12 / 3600)
+    single = plan(replace(toy, train=replace(toy.train, precision="fp32")))
+    assert single.hours_on("a100", 0.5) == pytest.approx(whole.flops / 0.5 / 19.5e12 / 3600)
     with pytest.raises(ConfigError, match="no GPU 'a1'"):
         whole.hours_on("a1", 0.5)
     with pytest.raises(ConfigError, match="cannot be"):

@@ -158,7 +158,7 @@ def plan(
         side = f"{facts['machine']['workers']} runs side by side, {facts['machine']['threads']} threads each"
         print(f"on this machine, {side}: {_duration(facts['hours_here'])}")
     if "hours_gpu" in facts:
-        print(f"on {gpus} x {gpu} at {mfu:.0%} of peak: {_duration(facts['hours_gpu'])}")
+        print(f"on {gpus} x {gpu} at {mfu:.0%} of the {facts['precision']} peak: {_duration(facts['hours_gpu'])}")
     print("the design:")
     for check in facts["checks"]:
         print(f"  {check['status']:<5} {check['check']}: {check['detail']}")
@@ -191,6 +191,7 @@ def _plan_facts(study: Any, whole: Any, gpu: str | None, mfu: float, gpus: int, 
         "checks": checklist(study, whole),
     }
     if gpu:
+        facts["precision"] = whole.precision
         facts["hours_gpu"] = whole.hours_on(gpu, mfu, gpus)
     if measure:
         from kleiber.study.clock import predict_seconds

@@ -19,8 +19,14 @@ from kleiber.train.config import Run
 
 __all__ = ["GPUS", "Plan", "PlannedRun", "checklist", "plan", "vocab_size"]
 
-GPUS = {"v100": 125e12, "a100": 312e12, "h100": 989e12, "l40s": 362e12, "rtx4090": 165e12}
-"""Peak operations a second in bf16 (fp16 on V100), dense, as the makers print them."""
+GPUS = {
+    "v100": {"bf16": 125e12, "fp32": 15.7e12},
+    "a100": {"bf16": 312e12, "fp32": 19.5e12},
+    "h100": {"bf16": 989e12, "fp32": 67e12},
+    "l40s": {"bf16": 362e12, "fp32": 91.6e12},
+    "rtx4090": {"bf16": 165e12, "fp32": 82.6e12},
+}
+"""Peak operations a second, dense, as the makers print them; V100's bf16 is fp16, and fp32 is not TF32."""
 BPE_BASES_PER_TOKEN = {32: 2.0, 1024: 4.4, 4096: 5.15, 32768: 6.3}  # of real chr20; between them by the logarithm
 STAGES = 26.0, 6.0  # seconds: reading the genome, figures and the report; baselines, laws and figures of each arm
 
@@ -62,6 +68,11 @@ class Plan:
         return sum(run.flops for run in (*self.runs, *self.trials))
 
     @property
+    def precision(self) -> str:
+        """``"bf16"`` or ``"fp32"``, of all runs."""
+        return self.runs[0].run.train.precision
+
+    @property
     def n_bytes(self) -> int:
         """Bytes on disk when all is trained: fp32 weights of every annealed model, and metrics."""
         weights = sum(4 * run.model.n_params * len(run.run.tokens) for run in self.runs)
@@ -74,7 +85,7 @@ class Plan:
         return run.bases / (self.n_unique_bases * run.unit.unique)
 
     def hours_on(self, gpu: str, mfu: float, n: int = 1) -> float:
-        """Return the hours of training on `n` GPUs of a kind at a share of their peak.
+        """Return the hours of training on `n` GPUs of a kind at a share of their peak in the study's precision.
 
         Raises
         ------
@@ -85,7 +96,7 @@ class Plan:
             raise ConfigError(f"There is no GPU {gpu!r} in the table; it has {', '.join(GPUS)}.")
         if not 0 < mfu <= 1 or n < 1:
             raise ConfigError(f"{n} GPUs at {mfu:.0%} of their peak cannot be.")
-        return self.flops / (GPUS[gpu] * mfu * n) / 3600
+        return self.flops / (GPUS[gpu][self.precision] * mfu * n) / 3600
 
 
 def plan(study: Study, n_unique_bases: int | None = None, bases_per_token: dict[str, float] | None = None) -> Plan:
