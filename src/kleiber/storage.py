@@ -209,10 +209,11 @@ def _refuse_strangers(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
-    """Hold the lock of one output path.
+def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[int]:
+    """Hold the lock of one output path; yield its file descriptor.
 
-    The operating system frees it when the process ends, however it ends.
+    The operating system frees it when the process ends, however it ends, and so do all to which it passed the
+    descriptor.
 
     With `wait`, wait for another process that holds it; the array tasks of a sweep prepare one after the other.
 
@@ -236,7 +237,7 @@ def locked(path: str | os.PathLike[str], wait: bool = False) -> Iterator[None]:
         with suppress(OSError):  # who holds it is for the message alone: a full disk is told by what has to be written
             handle.truncate(0)
             os.write(handle.fileno(), f"process {os.getpid()}".encode())
-        yield
+        yield handle.fileno()
 
 
 def is_locked(path: str | os.PathLike[str]) -> bool:

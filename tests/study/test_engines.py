@@ -87,6 +87,19 @@ def test_one_worker_and_a_killed_one(toy_study, finished, tmp_path):
     assert table(out) == table(finished)
 
 
+def test_a_killed_driver_takes_its_workers_along(toy_study, finished, tmp_path):
+    out = tmp_path / "out"
+    driver = start("run", toy_study, "--out", out)
+    wait_until(lambda: steps(out) > 3)
+    workers = [pid for pid in children(driver.pid) if "spawn_main" in command_of(pid)]
+    assert workers
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate(timeout=60)
+    wait_until(lambda: not any(command_of(pid) for pid in workers), 10)
+    assert kleiber("run", toy_study, "--out", out).returncode == 0
+    assert table(out) == table(finished)
+
+
 def test_four_tasks_of_an_array(toy_study, finished, tmp_path):
     for i in (3, 1, 4, 2):
         assert kleiber("sweep", toy_study, "--out", tmp_path / "out", "--task", f"{i}/4").returncode == 0
@@ -107,6 +120,23 @@ def test_several_devices_train_one_run(toy_study, finished, tmp_path):
     result = kleiber("run", toy_study, "--out", out)
     assert result.returncode == 2
     assert "--devices 2" in result.stderr
+
+
+@pytest.mark.slow
+def test_torchrun_outlives_a_killed_driver_and_keeps_its_run(toy_study, tmp_path):
+    """The workers end with the driver; the next driver waits for what they had started, and never writes beside it."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert kleiber("run", toy_study, "--out", whole, "--devices", "2").returncode == 0
+    driver = start("run", toy_study, "--out", out, "--devices", "2")
+    wait_until(lambda: steps(out) > 3)
+    workers = [pid for pid in children(driver.pid) if "spawn_main" in command_of(pid)]
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate(timeout=60)
+    wait_until(lambda: not any(command_of(pid) for pid in workers), 5)
+    assert everything("torch.distributed.run")
+    result = kleiber("run", toy_study, "--out", out, "--devices", "2")
+    assert result.returncode == 0, result.stderr
+    assert table(out) == table(whole)
 
 
 @contextmanager
@@ -201,7 +231,7 @@ def test_a_cluster_that_loses_a_worker_a_node_and_its_driver(longer, undisturbed
         os.kill(nodes[1], signal.SIGKILL)
         time.sleep(1.5)
         os.killpg(driver.pid, signal.SIGKILL)
-        driver.communicate()
+        driver.communicate(timeout=60)
         assert not (out / "manifest.json").exists()
         for _ in range(6):  # Ray takes half a minute to see that a node is gone, and sends a driver there
             result = kleiber(*command)

@@ -22,8 +22,10 @@ from kleiber.study.config import Study, Unit, load_study
 __all__ = ["train_on_devices"]
 
 
-def train_on_devices(study: Study, out: Path, unit: Unit, choices: dict[str, Any]) -> None:
+def train_on_devices(study: Study, out: Path, unit: Unit, choices: dict[str, Any], lock: int) -> None:
     """Train one unit under ``torchrun``, or go on with it.
+
+    ``torchrun`` outlives a killed worker; it gets the descriptor of the run's lock, so that no other begins beside it.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def train_on_devices(study: Study, out: Path, unit: Unit, choices: dict[str, Any
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m", __name__, str(out), str(index)]
     free = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     with stop_asked() as stop, tempfile.TemporaryFile("w+") as said:
-        torchrun = subprocess.Popen(command, env=free, stdout=said, stderr=said)
+        torchrun = subprocess.Popen(command, env=free, stdout=said, stderr=said, pass_fds=(lock,))
         while torchrun.poll() is None:
             if stop.wait(0.5):
                 torchrun.terminate()  # it passes the signal on, and its processes save

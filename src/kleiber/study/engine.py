@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from kleiber.errors import KleiberError, Stopped, refusal
-from kleiber.signals import stop_asked
+from kleiber.signals import end_with_parent, stop_asked
 
 __all__ = ["POOL", "Engine", "Job", "Outcome", "attempt", "limit_threads", "run_jobs"]
 
@@ -167,6 +167,7 @@ def _start_worker(shares: Any, started: Any) -> None:
     """Number the workers of a pool from 0 on: where there are GPUs, each computes on its own."""
     global _shares
     _shares = shares
+    end_with_parent()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until a run listens
     with started.get_lock():
         os.environ["LOCAL_RANK"] = str(started.value)

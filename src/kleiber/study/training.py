@@ -77,7 +77,7 @@ def train_unit(study: Study, out: Path, unit: Unit, choices: dict[str, Any], pro
     folder = run_folder(out, run)
     if read_manifest(folder) is not None:
         return
-    with locked(folder, wait=True):  # a worker of a driver that was killed may still be at it
+    with locked(folder, wait=True) as lock:  # what a killed driver or worker started may still be at it
         if read_manifest(folder) is not None:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def train_unit(study: Study, out: Path, unit: Unit, choices: dict[str, Any], pro
         (folder / "begun").touch()
         try:
             if choices["devices"] > 1:
-                train_on_devices(study, out, unit, choices)
+                train_on_devices(study, out, unit, choices, lock)
             else:
                 train_here(study, out, unit, choices, progress)
         except Stopped:
