@@ -274,7 +274,7 @@ def _write_contig(folder: Path, number: int, name: str, body: bytes) -> dict[str
     bases = _UPPER[raw]
     is_n = bases == ord("N")
     save_array(folder / f"{number}.bases.npy", bases)
-    save_array(folder / f"{number}.masked.npy", intervals(raw >= ord("a")))
+    save_array(folder / f"{number}.masked.npy", intervals((raw >= ord("a")) & (raw <= ord("z"))))
     save_array(folder / f"{number}.n.npy", intervals(is_n))
     other = int((is_n & (raw != ord("N")) & (raw != ord("n"))).sum())
     return {

@@ -2,8 +2,8 @@
 
 Sizes follow one rule, so that a law in N is not a law in shape: the width is about 32 times the depth, there are at
 least 4 heads, 32 wide (64 from a width of 512), the feed-forward is four times the width. The original study mixed
-depth and width at will; its five shapes are kept as presets. Counting follows the modules one by one instead of the
-usual 6·N·D, which for these models is wrong by up to 11 % (see `ModelConfig.flops`).
+depth and width at will; its five shapes are kept as presets. Counting follows the modules one by one: the usual
+6·N·D is 3 % to 49 % more than what these five compute (see `ModelConfig.flops`).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import warnings
 from dataclasses import fields
 from pathlib import Path
@@ -86,9 +87,13 @@ def _file(path: Path) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
             return path / name
-    steps = sorted(path.glob("checkpoints/step-*/model.safetensors"), key=lambda p: int(p.parent.name.split("-")[1]))
+    steps = {
+        int(match[1]): checkpoint
+        for checkpoint in path.glob("checkpoints/*/model.safetensors")
+        if (match := re.fullmatch(r"step-(\d+)", checkpoint.parent.name))
+    }
     if steps:
-        return steps[-1]  # a run's folder: the largest budget
+        return steps[max(steps)]  # a run's folder: the largest budget
     raise DataError(f"{path} holds no model.safetensors, no pytorch_model.bin and no checkpoints of a run.")
 
 
