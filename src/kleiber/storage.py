@@ -30,6 +30,7 @@ __all__ = [
     "is_locked",
     "is_unchanged",
     "land",
+    "link_or_copy",
     "locked",
     "naming",
     "read_manifest",
@@ -251,6 +252,14 @@ def is_locked(path: str | os.PathLike[str]) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Link a file, or copy it where links cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _sync_file(path: Path) -> None:

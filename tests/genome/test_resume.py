@@ -122,6 +122,31 @@ def test_finished_contigs_of_one_file_are_kept(form, tmp_path):
             assert (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
 
 
+def test_files_of_a_finished_store_are_not_read_again(tmp_path, monkeypatch):
+    """Unless they or the rules are others, or their part is not as it was written."""
+    reference, vcf = drawn_panel(tmp_path)
+    out = tmp_path / "panel"
+    whole = tree(Panel.build(reference, [vcf], out).path)
+
+    def refuse(*_):
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "VcfFile", refuse)
+        assert tree(Panel.build(reference, [vcf], out).path) == whole
+        with pytest.raises(Cut):
+            Panel.build(reference, [vcf], out, PanelRules(policy="edits"))
+        assert tree(out) == whole
+        array = out / "part-0" / "0.slots.npy"
+        damaged = bytearray(array.read_bytes())
+        damaged[-1] ^= 1
+        array.unlink()
+        array.write_bytes(damaged)
+        with pytest.raises(Cut):
+            Panel.build(reference, [vcf], out)
+    assert tree(Panel.build(reference, [vcf], out).path) == whole
+
+
 def test_what_a_stopped_build_left_is_not_trusted(tmp_path):
     """Damaged arrays, a damaged record, other rules, another file: the part is built from its beginning."""
     reference, vcf = drawn_panel(tmp_path)

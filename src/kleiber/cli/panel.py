@@ -43,7 +43,8 @@ def build(
     panel
         Phased VCF or BCF files, with or without index; of one contig each, or of several.
     out
-        The folder of the store. A build that was stopped goes on with the files that are not done.
+        The folder of the store. Files that are in it already, and the same, are not read again; nor is what a stopped
+        build has done.
     policy
         Which of two conflicting edits of a haplotype wins: as bcftools consensus has it, or more are kept.
     min_af

@@ -9,6 +9,7 @@ index, or reads a file once for each of its contigs.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -42,6 +43,7 @@ from kleiber.storage import (
     file_digest,
     fingerprint,
     is_unchanged,
+    link_or_copy,
     read_manifest,
     staged_folder,
     write_atomic,
@@ -113,6 +115,7 @@ class _Task:
 
     file: Path
     folder: Path
+    earlier: Path  # its part of the store that will be replaced, if there is one
     reference: Path
     rules: PanelRules
     samples: tuple[str, ...] | None
@@ -122,6 +125,7 @@ class _Task:
 def build_parts(
     files: Sequence[Path],
     folder: Path,
+    store: Path,
     reference: Reference,
     rules: PanelRules,
     samples: tuple[str, ...] | None,
@@ -129,8 +133,12 @@ def build_parts(
     workers: int,
     progress: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Build ``folder/part-I`` of every file; return their manifests, in the order of the files."""
-    tasks = [_Task(file, folder / f"part-{i}", reference.path, rules, samples, sexes) for i, file in enumerate(files)]
+    """Build ``folder/part-I`` of every file, to replace those of `store`; return their manifests, in order of files."""
+    parts = [f"part-{i}" for i in range(len(files))]
+    tasks = [
+        _Task(file, folder / part, store / part, reference.path, rules, samples, sexes)
+        for file, part in zip(files, parts, strict=True)
+    ]
     if workers <= 1 or len(tasks) == 1:
         return [_tell(task, _build_part(task), progress) for task in tasks]
     context = get_context("spawn")
@@ -154,7 +162,7 @@ def _tell(task: _Task, manifest: dict[str, Any], progress: Callable[[str], None]
 
 
 def _build_part(task: _Task) -> dict[str, Any]:
-    """Read one file, or return at once when its part is complete and its input the same."""
+    """Read one file, unless there is a complete part already, here or in the earlier store, from the same input."""
     reference = Reference.open(task.reference)
     decides = {
         "rules": asdict(task.rules),
@@ -162,9 +170,18 @@ def _build_part(task: _Task) -> dict[str, Any]:
         "samples": list(task.samples) if task.samples else None,
         "sexes": dict(task.sexes) if task.sexes else None,
     }
-    done = read_manifest(task.folder)
-    if done is not None and done["decides"] == decides and is_unchanged(task.file, done["source"]):
+
+    def same(part: Path) -> dict[str, Any] | None:
+        made = read_manifest(part)
+        is_same = made is not None and made["decides"] == decides and is_unchanged(task.file, made["source"])
+        return made if is_same else None
+
+    if done := same(task.folder):
         return done
+    if (earlier := same(task.earlier)) and _are_whole(task.earlier, earlier["contigs"]):
+        with staged_folder(task.folder) as folder:
+            shutil.copytree(task.earlier, folder, copy_function=link_or_copy, dirs_exist_ok=True)
+        return earlier
     source = VcfFile(task.file)
     refuse_foreign(source, reference)
     with staged_folder(task.folder, keep_partial=True) as folder:

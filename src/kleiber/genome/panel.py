@@ -7,7 +7,6 @@ out, which is 6 GB for each genome.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -27,7 +26,7 @@ from kleiber.genome.ploidy import ABSENT, ONE_SLOT, pseudo_autosomal
 from kleiber.genome.reference import Reference, load_array
 from kleiber.genome.store import Store, open_store
 from kleiber.genome.vcf import VcfFile
-from kleiber.storage import MANIFEST, digest, file_digest, read_manifest, staged_folder, write_manifest
+from kleiber.storage import MANIFEST, digest, file_digest, link_or_copy, read_manifest, staged_folder, write_manifest
 
 __all__ = ["Panel", "PanelRules"]
 
@@ -67,7 +66,8 @@ class Panel:
     ) -> Panel:
         """Read phased VCF or BCF files, one or several contigs each, into a store.
 
-        It can be killed at any moment; the next call goes on with the files that are not done.
+        It can be killed at any moment; the next call goes on with the files that are not done. Files that the store
+        in `out` was built from, and that are the same, are not read again.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class Panel:
         rules = rules or PanelRules()
         with staged_folder(out, keep_partial=True) as folder:
             paths = [source.path for source in sources]
-            parts = build_parts(paths, folder, reference, rules, chosen, sexes, workers, progress)
+            parts = build_parts(paths, folder, Path(out).resolve(), reference, rules, chosen, sexes, workers, progress)
             contigs: list[dict[str, Any]] = []
             for number, part in enumerate(parts):
                 for k, entry in enumerate(part["contigs"]):
@@ -114,7 +114,7 @@ class Panel:
             }:
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
             shutil.rmtree(folder / "reference", ignore_errors=True)
-            shutil.copytree(reference.path, folder / "reference", copy_function=_link)
+            shutil.copytree(reference.path, folder / "reference", copy_function=link_or_copy)
             manifests = [*(f"part-{i}/{MANIFEST}" for i in range(len(parts))), f"reference/{MANIFEST}"]
             manifest = {
                 "schema": SCHEMA,
@@ -350,11 +350,3 @@ def _difference(path: Path, expected: str) -> str:
     if not path.is_file():
         return f"{path}: is missing"
     return "" if file_digest(path) == expected else f"{path}: has changed"
-
-
-def _link(source: str, target: str) -> None:
-    """Make a hard link, or a copy where the file system has none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
