@@ -133,7 +133,7 @@ def build_parts(
     workers: int,
     progress: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Build ``folder/part-I`` of every file, to replace those of `store`; return their manifests, in order of files."""
+    """Build ``folder/part-I`` of every file, replacing those of `store`; return their manifests, in order."""
     parts = [f"part-{i}" for i in range(len(files))]
     tasks = [
         _Task(file, folder / part, store / part, reference.path, rules, samples, sexes)

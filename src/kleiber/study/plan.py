@@ -85,7 +85,9 @@ class Plan:
         return run.bases / (self.n_unique_bases * run.unit.unique)
 
     def hours_on(self, gpu: str, mfu: float, n: int = 1) -> float:
-        """Return the hours of training on `n` GPUs of a kind at a share of their peak in the study's precision.
+        """Return the hours of training on `n` GPUs of a kind, at a share of their peak.
+
+        The peak is that of the study's precision.
 
         Raises
         ------
