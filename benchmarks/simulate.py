@@ -26,7 +26,7 @@ CHUNK = 1000  # records
 MARGIN = 10_000  # bases without records at the ends of a contig
 
 LETTERS = np.frombuffer(b"ACGT", np.uint8)
-_HEADER = """##fileformat=VCFv4.1
+_FIXED = """##fileformat=VCFv4.1
 ##FILTER=<ID=PASS,Description="All filters passed">
 ##INFO=<ID=AC,Number=A,Type=Integer,Description="Allele count in genotypes">
 ##INFO=<ID=AF,Number=A,Type=Float,Description="Allele frequency">
@@ -38,6 +38,12 @@ _POPULATIONS = ("AFR", "AMR", "EAS", "EUR", "SAS", "AFR_unrel", "AMR_unrel", "EA
 _ANNOTATION = ";".join(
     f"AC_{name}=%d;AF_{name}=%.6g;AN_{name}=1280;AC_Het_{name}=%d;AC_Hom_{name}=%d;HWE_{name}=%.4g"
     for name in _POPULATIONS
+)
+_TAGS = {"AC": "Integer", "AF": "Float", "AN": "Integer", "AC_Het": "Integer", "AC_Hom": "Integer", "HWE": "Float"}
+_HEADER = _FIXED + "".join(
+    f'##INFO=<ID={tag}_{name},Number=1,Type={kind},Description="{tag} in {name}">\n'
+    for name in _POPULATIONS
+    for tag, kind in _TAGS.items()
 )
 
 
