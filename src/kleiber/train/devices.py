@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
 import torch
@@ -81,6 +82,8 @@ class Devices:
         if self.shard:
             from torch.distributed.fsdp import fully_shard
 
+            # which matters to whoever changes logits in place
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
             for block in model.bert.encoder.layer:
                 fully_shard(block)
             return fully_shard(model)
