@@ -30,7 +30,7 @@ from kleiber.storage import MANIFEST, digest, file_digest, link_or_copy, read_ma
 
 __all__ = ["Panel", "PanelRules"]
 
-SCHEMA = 1
+SCHEMA = 1  # when it is raised, name it in what decides a part, too: parts of an earlier store are kept
 NUMBERS = ("part", "number", "n_edits")  # of a contig, which become parts of file names and lengths
 
 
