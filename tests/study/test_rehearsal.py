@@ -124,7 +124,7 @@ def test_the_page_from_the_download_to_the_report(shared_data, tmp_path):
     assert sum(entry["counts"]["records"] for entry in manifest["contigs"]) == RECORDS
     assert "n_variant_windows" in told["kleiber corpus describe"]
     assert "256" in told["kleiber tokenizer train"]
-    assert re.search(r"on 8 x a100 at 5% of peak", told["kleiber plan studies/original.toml"])
+    assert re.search(r"on 8 x a100 at 80% of the fp32 peak", told["kleiber plan studies/original.toml"])
     assert "12 done" in told["kleiber status studies/original.toml"]
     assert re.search(r"0\.83", told["kleiber fit original-study"])
 
