@@ -111,14 +111,14 @@ def genome(study: Study, out: Path) -> tuple[Reference, Panel | None]:
 
 
 def refuse_changed_inputs(out: Path) -> None:
-    """Raise `StateError` when a FASTA or panel file is no longer the one that the genome was built from."""
-    manifest = read_manifest(out / "genome")
-    for path, recorded in (manifest or {"inputs": {}})["inputs"].items():
-        if Path(path).exists() and not is_unchanged(path, recorded):
-            raise StateError(
-                f"{path} has changed since {out / 'genome'} was built from it.\n"
-                "  Put the old file back, or run the study with another --out."
-            )
+    """Raise `StateError` when a FASTA, panel or tokenizer file is no longer the one that the study began with."""
+    for folder in (out / "genome", *sorted(out.glob("tokenizer/*"))):
+        for path, recorded in (read_manifest(folder) or {}).get("inputs", {}).items():
+            if Path(path).exists() and not is_unchanged(path, recorded):
+                raise StateError(
+                    f"{path} has changed since the study began: {folder} was built from it.\n"
+                    "  Put the old file back, or run the study with another --out."
+                )
 
 
 def tokenizer_label(spec: str) -> str:
@@ -148,8 +148,10 @@ def tokenizer_of(study: Study, out: Path, spec: str) -> Tokenizer:
     if read_manifest(folder) is None:
         reference, _ = genome(study, out)
         territory = open_corpus(reference, None, _config(study, "reference", window=WINDOW), study.study.seed)
+        is_file = spec.endswith(".json")
         with staged_folder(folder) as partial:
-            tokenizer = load(spec) if spec.endswith(".json") else train_tokenizer(spec, _tiles(territory))
+            inputs = {spec: fingerprint(spec)} if is_file else {}
+            tokenizer = load(spec) if is_file else train_tokenizer(spec, _tiles(territory))
             tokenizer.save(partial / "tokenizer.json")
             write_manifest(
                 partial,
@@ -158,14 +160,11 @@ def tokenizer_of(study: Study, out: Path, spec: str) -> Tokenizer:
                     "vocab_size": tokenizer.vocab_size,
                     "bases_per_token": _bases_per_token(tokenizer, territory),
                     "fingerprint": tokenizer.fingerprint,
+                    "inputs": inputs,
                 },
             )
-    tokenizer = load(str(folder / "tokenizer.json"))
-    if spec.endswith(".json") and Path(spec).exists() and load(spec).fingerprint != tokenizer.fingerprint:
-        raise StateError(
-            f"{spec} has changed since the study began.\n  Put the old file back, or run the study with another --out."
-        )
-    return tokenizer
+    refuse_changed_inputs(out)
+    return load(str(folder / "tokenizer.json"))
 
 
 def bases_per_token(out: Path, spec: str) -> float:
