@@ -1,6 +1,6 @@
 """The whole 1000 Genomes panel in rehearsal: build a simulated piece of it, and say what the whole will take.
 
-    python benchmarks/genome_scale.py [--records 600000] [--scratch DIR] [--data ../shared/data] [--workers 2]
+    python benchmarks/genome_scale.py [--records 600000] [--scratch DIR] [--data DIR] [--workers 2]
 
 Four contigs of different sizes at 3,202 samples are written once into the scratch folder (a minute for each 400,000
 records), built by two workers, and verified. Time and size by record are then carried to the release's 23 files, with

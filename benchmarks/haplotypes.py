@@ -1,6 +1,6 @@
 """Haplotypes and corpora: conversion, size and windows a second, beside bcftools, pysam and the original's method.
 
-    python benchmarks/haplotypes.py [--records 20000] [--data ../shared/data] [--haplotypes 600 6404 100000]
+    python benchmarks/haplotypes.py [--records 20000] [--data DIR] [--haplotypes 600 6404 100000]
 
 Prints a table with ratios measured in one run (medians of several repeats, one thread) and one JSON line.
 """

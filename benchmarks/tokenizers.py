@@ -1,6 +1,6 @@
 """Tokenizers: bases a second beside Hugging Face `tokenizers` and `tiktoken`, and the training of a BPE.
 
-    python benchmarks/tokenizers.py [--windows 20000] [--train 50e6] [--data ../shared/data]
+    python benchmarks/tokenizers.py [--windows 20000] [--train 50e6] [--data DIR]
 
 700-base windows of the embedded panel, one thread, medians of several repeats in one run; a table and one JSON line.
 """

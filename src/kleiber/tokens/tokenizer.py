@@ -8,6 +8,7 @@ Face library in the training loop, which costs more than the model at small size
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ for _i, _base in enumerate(BASES):
     CODES[ord(_base)] = CODES[ord(_base.lower())] = _i
 
 
-class Tokenizer:
+class Tokenizer(ABC):
     """A map from bases to ids.
 
     Attributes
@@ -137,6 +138,7 @@ class Tokenizer:
         """Write a Hugging Face ``tokenizer.json``."""
         write_atomic(path, json.dumps(self.model, indent=1, ensure_ascii=False) + "\n")
 
+    @abstractmethod
     def _fill(
         self, bases: NDArray[np.uint8], room: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
@@ -146,7 +148,6 @@ class Tokenizer:
         -------
         The ids of all rows in a row, (n + 1,) offsets of each, and (n,) the bases that each used.
         """
-        raise NotImplementedError
 
 
 def envelope(model: dict[str, Any], pre_tokenizer: dict[str, Any]) -> dict[str, Any]:
