@@ -111,7 +111,7 @@ def genome(study: Study, out: Path) -> tuple[Reference, Panel | None]:
 
 
 def refuse_changed_inputs(out: Path) -> None:
-    """Raise `StateError` when a FASTA, panel or tokenizer file is no longer the one that the study began with."""
+    """Raise `StateError` when a FASTA, panel or tokenizer file has changed since the study began."""
     for folder in (out / "genome", *sorted(out.glob("tokenizer/*"))):
         for path, recorded in (read_manifest(folder) or {}).get("inputs", {}).items():
             if Path(path).exists() and not is_unchanged(path, recorded):
