@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kleiber.model.attention import alibi_slopes
 from kleiber.model.config import ModelConfig
-from kleiber.model.dnabert2 import DNABERT2, alibi_slopes
+from kleiber.model.dnabert2 import DNABERT2
 from oracles import dnabert2 as oracle
 
 

@@ -1,6 +1,6 @@
 """What each process of the distributed tests runs: a tiny training, under torchrun.
 
-torchrun --nproc-per-node 2 tests/train/distributed.py PANEL FOLDER [--shard] [--micro 2] [--die-at 17] [--bf16]
+torchrun --nproc-per-node 2 tests/train/distributed.py PANEL FOLDER [--shard] [--micro 2] [--die-at 17] [--bf16] [--dnabert2]
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shard", action="store_true")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--dnabert2", action="store_true")
     parser.add_argument("--micro", type=int, default=0)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--die-at", type=int, default=-1)
@@ -42,7 +43,11 @@ def main() -> None:
     tokenizer = train_tokenizer("3mer", np.empty((0, 0), np.uint8))
     corpus = open_corpus(panel.reference, panel, CorpusConfig("pangenome", 90, 90, HOLDOUT), 1)
     heldout = open_corpus(panel.reference, None, CorpusConfig("reference", 90, 90, HOLDOUT, "heldout"), 1)
-    run = Run("tiny", shape_for("0.01M", tokenizer.vocab_size, options.dropout), train, (40 * 4 * 32,), 1)
+    if options.dnabert2:
+        train = replace(train, optimizer="adamw")
+    architecture = "dnabert2" if options.dnabert2 else "shortconv"
+    shape = shape_for("0.03M", tokenizer.vocab_size, options.dropout, architecture)
+    run = Run("tiny", shape, train, (20 * 4 * 32, 40 * 4 * 32), 1)
     loop.CHECKPOINT_SECONDS = 0.0
     take = loop._Training._update
 

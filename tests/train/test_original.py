@@ -19,12 +19,13 @@ from kleiber.tokens.train import train_tokenizer
 from kleiber.train import loop
 from kleiber.train.config import Run, TrainConfig
 from kleiber.train.evaluate import Evaluation
+from kleiber.train.optimizers import Optimizers
 from kleiber.train.original import IGNORED, OriginalBatches, original_lr
 
 CLS, SEP, PAD, MASK = 1, 2, 3, 4
 TRAIN = TrainConfig(
     length=64, batch=8, micro_batch=2, mask_only=False, schedule="linear", warmup=0.05, weight_decay=1e-5, beta2=0.999,
-    dropout=0.1, precision="fp32", eval_rows=20, original=True,
+    dropout=0.1, precision="fp32", eval_rows=20, original=True, optimizer="adamw",
 )  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def test_one_step_is_that_of_plain_torch(corpus, tokenizer, embedded, tmp_path):
     norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm().item()
     assert lines[0]["grad_norm"] == pytest.approx(norm, rel=1e-4)
     assert lines[0]["loss"] != lines[1]["loss"]
-    optimizer = loop._optimizer(model, run)
+    (optimizer,) = Optimizers(model, run).parts
     assert [group["weight_decay"] for group in optimizer.param_groups if group["params"]] == [1e-5]
 
 

@@ -18,7 +18,7 @@ from kleiber import counter
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
 from kleiber.errors import ConfigError, DataError, MissingDependency, StateError, Stopped
 from kleiber.model.config import shape_for
-from kleiber.model.dnabert2 import DNABERT2
+from kleiber.model.shortconv import network
 from kleiber.model.weights import load_weights
 from kleiber.storage import read_manifest
 from kleiber.tokens.kmer import KmerTokenizer
@@ -44,9 +44,8 @@ def setting(embedded):
     tokenizer = train_tokenizer("3mer", np.empty((0, 0), np.uint8))
     corpus = open_corpus(reference, panel, CorpusConfig("pangenome", ROW, ROW, HOLDOUT), 1)
     heldout = open_corpus(reference, None, CorpusConfig("reference", ROW, ROW, HOLDOUT, "heldout"), 1)
-    run = Run(
-        "tiny", shape_for("0.01M", tokenizer.vocab_size), TRAIN, (1280, 2560), 1, labels={"arm": "a", "size": "0.01M"}
-    )
+    shape = shape_for("0.01M", tokenizer.vocab_size, architecture="shortconv")
+    run = Run("tiny", shape, TRAIN, (1280, 2560), 1, labels={"arm": "a", "size": "0.01M"})
     return run, corpus, tokenizer, Evaluation.of(heldout, tokenizer, TRAIN, 1)
 
 
@@ -59,9 +58,17 @@ class Killed(BaseException):
     """What stands for SIGKILL at a given step."""
 
 
-@pytest.mark.parametrize("moments", [[3], [9], [11, 14], [17], [1, 2, 16, 18]])
-def test_killed_anywhere_it_ends_in_the_same_bits(setting, moments, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("architecture", "optimizer", "moments"),
+    [
+        ("dnabert2", "adamw", [3, 11]),
+        *(("shortconv", "muon", moments) for moments in ([3], [9], [11, 14], [17], [1, 2, 16, 18])),
+    ],
+)
+def test_killed_anywhere_it_ends_in_the_same_bits(setting, architecture, optimizer, moments, tmp_path, monkeypatch):
     run, corpus, tokenizer, evaluation = setting
+    train = replace(TRAIN, optimizer=optimizer)
+    run = replace(run, model=replace(run.model, architecture=architecture), train=train)
     loop.train(run, corpus, tokenizer, evaluation, tmp_path / "whole")
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     update, left = loop._Training._update, list(moments)
@@ -178,7 +185,7 @@ def test_held_out_rows_are_disjointly_masked_and_never_trained_on(setting, embed
 
 def test_an_untrained_model_is_about_uniform(setting):
     run, _, tokenizer, evaluation = setting
-    model = loop.DNABERT2(run.model)
+    model = network(run.model)
     model.initialise(1)
     result = score(model, evaluation)
     assert result.loss == pytest.approx(np.log(tokenizer.vocab_size), abs=0.1)
@@ -250,7 +257,7 @@ def test_intervals_are_the_same_bases_whatever_the_tokenizer(setting, embedded):
     keep = [{(c, p) for c, p in places[name] if (c, p // STRETCH) in common} for name in "ab"]
     assert keep[0] == keep[1]
     assert all(len({p for c, p in keep[0] if (c, p // STRETCH) == one}) == WIDTH for one in common)
-    model = DNABERT2(run.model)
+    model = network(run.model)
     model.initialise(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -263,7 +270,7 @@ def test_intervals_are_the_same_bases_whatever_the_tokenizer(setting, embedded):
 def test_interval_scores_by_brute_force(setting):
     """One base at a time, one row at a time, tokens summed in a loop."""
     run, _, tokenizer, evaluation = setting
-    model = DNABERT2(run.model)
+    model = network(run.model)
     model.initialise(3)
     model.eval()
     intervals = lay_intervals(evaluation, tokenizer, 0)

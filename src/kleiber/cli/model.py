@@ -26,6 +26,7 @@ def train(
     strategy: Literal["reference", "pangenome", "variant"] = "reference",
     holdout: Annotated[tuple[str, ...], Several],
     size: str = "0.4M",
+    architecture: Literal["shortconv", "dnabert2"] = "shortconv",
     tokens: Annotated[tuple[float, ...], Several] = (1e6,),
     seed: int = 17,
     init_from: Path | None = None,
@@ -34,7 +35,7 @@ def train(
     tracker: str | None = None,
     settings: Annotated[TrainConfig, Parameter(name="*")] = DEFAULTS,
 ) -> None:
-    """Train one DNABERT-2, or go on with it; under torchrun, on several devices.
+    """Train one model, or go on with it; under torchrun, on several devices.
 
     Example: ``kleiber train --reference genome.fa.gz --tokenizer tokenizer.json --holdout chr8 --size 0.4M --out run``
 
@@ -54,6 +55,8 @@ def train(
         Contigs or blocks that are never trained on, and that the model is scored on.
     size
         0.4M and the like (non-embedding parameters), or 15M, 28M, 60M, 117M, 230M (the original study's).
+    architecture
+        shortconv reads order; dnabert2 is the published network.
     tokens
         Budgets of data, each annealed.
     seed
@@ -90,13 +93,14 @@ def train(
 
     is_first = os.environ.get("RANK", "0") == "0"
     loaded = load(tokenizer)
-    shape = shape_for(size, loaded.vocab_size, settings.dropout)
+    shape = shape_for(size, loaded.vocab_size, settings.dropout, architecture)
     weights, start = None, ""
     if init_from is not None:
         found, weights = load_weights(init_from)
-        if (found.vocab_size, found.hidden, found.layers) != (shape.vocab_size, shape.hidden, shape.layers):
+        if replace(found, dropout=shape.dropout) != shape:
             raise ConfigError(
-                f"{init_from} is {found}, and the run asks for {shape}.\n  Name its size and its tokenizer."
+                f"{init_from} is {found}, and the run asks for {shape}.\n"
+                "  Name its size, its architecture and its tokenizer."
             )
         start = digest([[name, float(np.float64(tensor.double().sum()))] for name, tensor in sorted(weights.items())])
     with locked(out) if is_first else _no_lock(), open_genome(reference, panel) as (genome, store):
@@ -248,7 +252,14 @@ def evaluate(
 
 
 @app.command
-def info(model: str, *, vocab_size: int = 4096, length: int = 128, json: Annotated[bool, Flag] = False) -> None:
+def info(
+    model: str,
+    *,
+    architecture: Literal["shortconv", "dnabert2"] = "dnabert2",
+    vocab_size: int = 4096,
+    length: int = 128,
+    json: Annotated[bool, Flag] = False,
+) -> None:
     """Show a model's shape, its parameters and operations: of a checkpoint, or of a size.
 
     Example: ``kleiber model info 15M --vocab-size 4096``
@@ -257,8 +268,8 @@ def info(model: str, *, vocab_size: int = 4096, length: int = 128, json: Annotat
     ----------
     model
         A checkpoint as for `kleiber evaluate`, or a size: 0.4M, 15M.
-    vocab_size
-        Tokens, when a size is named.
+    architecture, vocab_size
+        Network and tokens, when a size is named.
     length
         Tokens in a row, for counting operations.
     json
@@ -274,7 +285,7 @@ def info(model: str, *, vocab_size: int = 4096, length: int = 128, json: Annotat
 
         shape, _ = load_weights(Path(model))
     else:
-        shape = shape_for(model, vocab_size)
+        shape = shape_for(model, vocab_size, architecture=architecture)
     scored = max(1, round(0.15 * (length - 2)))
     facts: dict[str, Any] = {
         **asdict(shape),

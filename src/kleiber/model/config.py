@@ -1,7 +1,8 @@
-"""What a DNABERT-2 is in numbers: its configuration, the ladder of sizes, exact parameter and FLOP counts. No torch.
+"""What a network is in numbers: its configuration, the ladder of sizes, exact parameter and FLOP counts. No torch.
 
-Sizes follow one rule, so that a law in N is not a law in shape: the width is about 32 times the depth, there are at
-least 4 heads, 32 wide (64 from a width of 512), the feed-forward is four times the width. The original study mixed
+Sizes follow one rule, so that a law in N is not a law in shape: the width is about 32 times the depth, heads are as
+wide as divides it up to 16, the feed-forward is four times the width. Wider heads for wider networks would be faster,
+and would be a step in the law: at a width of 128, heads of 32 cost as much as a tenth of the data. The original study mixed
 depth and width at will; its five shapes are kept as presets. Counting follows the modules one by one: the usual
 6·N·D is 3 % to 49 % more than what these five compute (see `ModelConfig.flops`).
 """
@@ -14,7 +15,14 @@ from typing import Any
 
 from kleiber.errors import ConfigError, DataError, UnknownName
 
-__all__ = ["BACKENDS", "PRESETS", "ModelConfig", "shape_for"]
+__all__ = ["ARCHITECTURES", "BACKENDS", "CONV_WIDTH", "PRESETS", "ModelConfig", "shape_for"]
+
+ARCHITECTURES = ("shortconv", "dnabert2")
+"""The networks: one that reads order (`kleiber.model.shortconv`), and DNABERT-2, which cannot."""
+CONV_WIDTH = 3
+"""Tokens that the short convolution sees."""
+HEAD_WIDTH = 16
+"""The widest head of the ladder. Narrower ones are as good and wider ones are not (see the notebook)."""
 
 BACKENDS = ("matmul", "sdpa", "flex")
 """How attention can be computed; `kleiber.study.machine` measures which is fastest."""
@@ -22,7 +30,7 @@ BACKENDS = ("matmul", "sdpa", "flex")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a DNABERT-2 and its dropout.
+    """The shape of a network and its dropout.
 
     Attributes
     ----------
@@ -32,6 +40,8 @@ class ModelConfig:
         Width, blocks, attention heads a block, width of the gated feed-forward.
     dropout
         After the embeddings, after attention's output and inside the feed-forward; never on attention itself.
+    architecture
+        One of `ARCHITECTURES`.
     """
 
     vocab_size: int
@@ -40,8 +50,11 @@ class ModelConfig:
     heads: int
     intermediate: int
     dropout: float = 0.0
+    architecture: str = "dnabert2"
 
     def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise UnknownName(str(self.architecture), ARCHITECTURES, kind="architecture")
         numbers = (self.vocab_size, self.hidden, self.layers, self.heads, self.intermediate)
         if any(type(n) is not int for n in numbers) or not isinstance(self.dropout, int | float):
             raise ConfigError(f"A model's shape is whole numbers and a share for dropout: {self}.")
@@ -55,16 +68,18 @@ class ModelConfig:
     @property
     def n_params(self) -> int:
         """All parameters; the decoder's matrix is the embedding's and counts once."""
-        v, h, i = self.vocab_size, self.hidden, self.intermediate
+        v, h = self.vocab_size, self.hidden
         embeddings = v * h + 2 * h + 2 * h
-        block = 4 * h * h + 9 * h + 3 * h * i
         head = h * h + 3 * h + v
-        return embeddings + self.layers * block + head
+        order = (CONV_WIDTH + 2) * h if self.architecture == "shortconv" else 0  # convolution and last norm
+        return embeddings + self.n_params_non_embedding + head + order
 
     @property
     def n_params_non_embedding(self) -> int:
         """The parameters of the blocks: what the ladder's sizes count."""
-        return self.layers * (4 * self.hidden**2 + 9 * self.hidden + 3 * self.hidden * self.intermediate)
+        h = self.hidden
+        order = 2 * (h // self.heads) if self.architecture == "shortconv" else 0  # norms of queries and keys
+        return self.layers * (4 * h * h + 9 * h + 3 * h * self.intermediate + order)
 
     def flops(self, rows: int, length: int, scored: int | None = None) -> dict[str, int]:
         """Count the floating-point operations of one training step: matrix products, forward and backward.
@@ -81,7 +96,7 @@ class ModelConfig:
 
         Returns
         -------
-        Operations by component: projections, attention, feed_forward, head.
+        Operations by component: projections, attention, feed_forward, head, and convolution where there is one.
         """
         h, i, tokens = self.hidden, self.intermediate, rows * length
         last = tokens if scored is None else scored  # tokens that leave the last block
@@ -92,6 +107,8 @@ class ModelConfig:
             "feed_forward": 2 * 3 * h * i * through,
             "head": 2 * h * (h + self.vocab_size) * last,
         }
+        if self.architecture == "shortconv":
+            forward["convolution"] = 2 * CONV_WIDTH * h * tokens
         return {name: 3 * value for name, value in forward.items()}
 
     def to_hub(self) -> dict[str, Any]:
@@ -109,6 +126,7 @@ class ModelConfig:
             "initializer_range": 0.02,
             "type_vocab_size": 2,
             "pad_token_id": 3,
+            "architecture": self.architecture,
         }
 
     @classmethod
@@ -137,6 +155,7 @@ class ModelConfig:
                 config["num_attention_heads"],
                 config["intermediate_size"],
                 config.get("hidden_dropout_prob", 0.1),
+                config.get("architecture", "dnabert2"),
             )
         except KeyError as error:
             raise DataError(f"{where} has no {error}: it is no configuration of a DNABERT-2.") from None
@@ -152,7 +171,7 @@ PRESETS: dict[str, tuple[int, int, int, int]] = {
 """The original study's five shapes: layers, hidden, heads, feed-forward."""
 
 
-def shape_for(size: str, vocab_size: int, dropout: float = 0.0) -> ModelConfig:
+def shape_for(size: str, vocab_size: int, dropout: float = 0.0, architecture: str = "dnabert2") -> ModelConfig:
     """Return the configuration of one size of the ladder.
 
     Parameters
@@ -168,12 +187,12 @@ def shape_for(size: str, vocab_size: int, dropout: float = 0.0) -> ModelConfig:
     """
     if size in PRESETS:
         layers, hidden, heads, intermediate = PRESETS[size]
-        return ModelConfig(vocab_size, hidden, layers, heads, intermediate, dropout)
+        return ModelConfig(vocab_size, hidden, layers, heads, intermediate, dropout, architecture)
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB])", size)
     if not match:
         raise UnknownName(size, PRESETS, kind="size")
     target = float(match[1]) * {"K": 1e3, "M": 1e6, "B": 1e9}[match[2]]
-    found = min(_ladder(vocab_size), key=lambda c: abs(c.n_params_non_embedding - target))
+    found = min(_ladder(vocab_size, architecture), key=lambda c: abs(c.n_params_non_embedding - target))
     if not target / 2 < found.n_params_non_embedding < target * 2:
         raise ConfigError(
             f"No model has about {size} parameters in its blocks; the nearest has {found.n_params_non_embedding:,}."
@@ -181,11 +200,11 @@ def shape_for(size: str, vocab_size: int, dropout: float = 0.0) -> ModelConfig:
     return replace(found, dropout=dropout)
 
 
-def _ladder(vocab_size: int) -> list[ModelConfig]:
-    """Return every shape of the rule, from 2 layers of width 16 to 64 of width 4,096."""
+def _ladder(vocab_size: int, architecture: str) -> list[ModelConfig]:
+    """Return every shape of the rule, from 2 layers of width 16 to 128 of width 4,096."""
     shapes = []
     for hidden in (*range(16, 512, 8), *range(512, 4097, 64)):
-        heads = max(4, hidden // 32) if hidden < 512 else hidden // 64
-        if hidden % heads == 0:
-            shapes.append(ModelConfig(vocab_size, hidden, max(2, round(hidden / 32)), heads, 4 * hidden))
+        heads = next(n for n in range(-(-hidden // HEAD_WIDTH), hidden + 1) if hidden % n == 0)
+        layers = max(2, round(hidden / 32))
+        shapes.append(ModelConfig(vocab_size, hidden, layers, heads, 4 * hidden, architecture=architecture))
     return shapes

@@ -10,100 +10,16 @@ Shapes: B rows, S tokens in a row, K masked tokens in a row, H width, V vocabula
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kleiber.model.attention import Attend, SelfAttention, alibi_slopes, attention, pick
 from kleiber.model.config import ModelConfig
 
-__all__ = ["DNABERT2", "alibi_slopes"]
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # (B, h, K, d), (B, h, S, d) twice -> (B, h, K, d)
-
-
-def alibi_slopes(heads: int) -> list[float]:
-    """Return the slope of each attention head (Press et al. 2022, arXiv:2108.12409).
-
-    2^(-8(i+1)/n) when n is a power of two; otherwise those of the power of two below, then every second of twice that.
-    """
-    below = 2 ** math.floor(math.log2(heads))
-    slopes = [2 ** (-8 * (i + 1) / below) for i in range(below)]
-    finer = [2 ** (-8 * (i + 1) / (2 * below)) for i in range(0, 2 * below, 2)]
-    return slopes + finer[: heads - below]
-
-
-def alibi(slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Tensor:
-    """Return what is added to the attention scores: -slope·|i - j|, and the least number where j is padding.
-
-    Parameters
-    ----------
-    x
-        (B, S, H); gives the length, device and type.
-    mask
-        (B, S), 0 where there is padding.
-    rows
-        (B, K) tokens that attend; all when None.
-
-    Returns
-    -------
-    (B, h, K, S), or (1, h, S, S) when all attend and nothing is padding.
-    """
-    at = torch.arange(x.shape[1], device=x.device)
-    queries = at[None] if rows is None else rows
-    distance = (queries[:, :, None] - at).abs().to(x.dtype)
-    bias = distance[:, None] * -torch.tensor(slopes, device=x.device, dtype=x.dtype)[:, None, None]
-    return bias if mask is None else bias.masked_fill(mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
-
-
-def attention(backend: str, slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Attend:
-    """Return softmax(q·k / √d + ALiBi)·v as a function of q, k and v, computed by one of `BACKENDS`.
-
-    The other arguments are those of `alibi`.
-    """
-    if backend == "flex":
-        return _flex(slopes, x, mask, rows)
-    return partial(_sdpa if backend == "sdpa" else _matmul, bias=alibi(slopes, x, mask, rows))
-
-
-def _matmul(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    B, h, K, d = q.shape
-    q, k, v = (t.reshape(B * h, -1, d) for t in (q, k, v))
-    bias = bias.expand(B, h, K, -1).reshape(B * h, K, -1)
-    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=d**-0.5)
-    return torch.bmm(torch.softmax(scores, -1), v).view(B, h, K, d)
-
-
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype).expand(*q.shape[:3], -1))
-
-
-def _flex(slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Attend:
-    """Attend by FlexAttention, which writes neither scores nor bias down; for long rows on a GPU."""
-    slope = torch.tensor(slopes, device=x.device)
-
-    def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        at = i if rows is None else rows[b, i]
-        score = score - slope[h] * (at - j).abs()
-        return score if mask is None else torch.where(mask[b, j] == 0, torch.finfo(torch.float32).min, score)
-
-    return partial(_flex_attention(x.is_cuda), score_mod=score_mod)
-
-
-@cache
-def _flex_attention(compiled: bool) -> Any:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
-
-
-def pick(x: Tensor, rows: Tensor) -> Tensor:
-    """Return the tokens `rows` (B, K) of x (B, S, H), shape (B, K, H)."""
-    return x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+__all__ = ["DNABERT2"]
 
 
 class Embeddings(nn.Module):
@@ -117,25 +33,6 @@ class Embeddings(nn.Module):
     def forward(self, ids: Tensor, types: Tensor | None = None) -> Tensor:
         kind = self.token_type_embeddings.weight[0] if types is None else self.token_type_embeddings(types)
         return self.dropout(self.LayerNorm(self.word_embeddings(ids) + kind))
-
-
-class SelfAttention(nn.Module):
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.heads = config.heads
-        self.Wqkv = nn.Linear(config.hidden, 3 * config.hidden)
-
-    def forward(self, x: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
-        """Attend from the tokens `rows` (all when None) to all tokens; returns (B, S or K, H)."""
-        B, S, H = x.shape
-        d = H // self.heads
-        if rows is None:
-            q, k, v = self.Wqkv(x).view(B, S, 3, self.heads, d).permute(2, 0, 3, 1, 4)
-        else:
-            weight, offset = self.Wqkv.weight, self.Wqkv.bias
-            q = F.linear(pick(x, rows), weight[:H], offset[:H]).view(B, -1, self.heads, d).transpose(1, 2)
-            k, v = F.linear(x, weight[H:], offset[H:]).view(B, S, 2, self.heads, d).permute(2, 0, 3, 1, 4)
-        return attend(q, k, v).transpose(1, 2).reshape(B, -1, H)
 
 
 class AttentionOutput(nn.Module):
@@ -169,9 +66,12 @@ class GatedMLP(nn.Module):
         self.layernorm = nn.LayerNorm(config.hidden, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def feed(self, x: Tensor) -> Tensor:
         gate, value = self.gated_layers(x).chunk(2, dim=-1)
-        return self.layernorm(self.wo(self.dropout(F.gelu(gate) * value)) + x)
+        return self.wo(self.dropout(F.gelu(gate) * value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layernorm(self.feed(x) + x)
 
 
 class Block(nn.Module):
@@ -185,9 +85,9 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, block: type[Block]):
         super().__init__()
-        self.layer = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.layer = nn.ModuleList(block(config) for _ in range(config.layers))
         self.slopes = alibi_slopes(config.heads)  # no buffer: transformers 5 hands non-persistent ones back unset
         self.backend = "matmul"
 
@@ -201,10 +101,16 @@ class Encoder(nn.Module):
 
 
 class Bert(nn.Module):
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, block: type[Block] = Block):
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.encoder = Encoder(config)
+        self.encoder = Encoder(config, block)
+
+    def forward(
+        self, ids: Tensor, mask: Tensor | None = None, rows: Tensor | None = None, types: Tensor | None = None
+    ) -> Tensor:
+        """Return the vectors of all tokens, or of those at `rows`; types as BERT has them, all 0 when None."""
+        return self.encoder(self.embeddings(ids, types), mask, rows)
 
 
 class Transform(nn.Module):
@@ -237,10 +143,12 @@ class Head(nn.Module):
 class DNABERT2(nn.Module):
     """DNABERT-2 for masked language modelling."""
 
+    body: type[Bert] = Bert
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.bert = Bert(config)
+        self.bert = self.body(config)
         self.cls = Head(config, self.bert.embeddings.word_embeddings.weight)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
@@ -259,7 +167,7 @@ class DNABERT2(nn.Module):
         -------
         (B, S, V), or (B, K, V).
         """
-        return self.cls.predictions(self.bert.encoder(self.bert.embeddings(ids), mask, rows))
+        return self.cls.predictions(self.bert(ids, mask, rows))
 
     def use_attention(self, backend: str) -> None:
         """Compute attention in one of the ways of `BACKENDS` from now on."""

@@ -1,7 +1,7 @@
 """To and from Hugging Face: register our models, export a checkpoint, import a published one.
 
 An exported folder is complete: weights, configuration, tokenizer, a model card, and the modelling code in one file,
-which is the source of `kleiber.model.dnabert2` and `kleiber.model.pretrained` joined. Importing this module registers
+which is the source of the networks' modules and of `kleiber.model.pretrained` joined. Importing this module registers
 the models with the Auto classes.
 """
 
@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelF
 
 from kleiber import __version__
 from kleiber.errors import DataError
-from kleiber.model import dnabert2, pretrained
-from kleiber.model.config import ModelConfig
+from kleiber.model import attention, dnabert2, pretrained, shortconv
+from kleiber.model.config import CONV_WIDTH, ModelConfig
 from kleiber.model.weights import TIED, load_weights
 from kleiber.storage import staged_folder
 from kleiber.tokens.tokenizer import SPECIALS, load
@@ -96,13 +96,14 @@ def import_model(source: Path, out: Path) -> ModelConfig:
 
 
 def modelling_code() -> str:
-    """Return the network and its `transformers` classes as one module.
+    """Return the networks and their `transformers` classes as one module.
 
     It needs torch and transformers alone.
     """
-    parts = [f'"""DNABERT-2, exported by kleiber {__version__}; needs torch and transformers alone."""\n']
+    parts = [f'"""A network exported by kleiber {__version__}; needs torch and transformers alone."""\n']
     parts.append("from __future__ import annotations\n\nfrom types import SimpleNamespace as ModelConfig\n")
-    for module in (dnabert2, pretrained):
+    parts.append(f"CONV_WIDTH = {CONV_WIDTH}\n")
+    for module in (attention, dnabert2, shortconv, pretrained):
         source = inspect.getsource(module).split("from __future__ import annotations\n", 1)[1]
         parts.append("\n".join(line for line in source.splitlines() if not line.startswith("from kleiber.")) + "\n")
     return "\n".join(parts)
@@ -126,8 +127,9 @@ def _config(shape: ModelConfig) -> dict:
 
 
 def _card(shape: ModelConfig, kind: str) -> str:
+    name = "DNABERT-2" if shape.architecture == "dnabert2" else "DNABERT-2 with a short convolution, which reads order,"
     return (
-        f"# A DNABERT-2 of {shape.n_params:,} parameters\n\n"
+        f"# A {name} of {shape.n_params:,} parameters\n\n"
         f"{shape.layers} layers, width {shape.hidden}, {shape.heads} heads, feed-forward {shape.intermediate}; "
         f"{shape.vocab_size:,} tokens ({kind}). Pre-trained by kleiber {__version__} on masked DNA.\n\n"
         "```python\nfrom transformers import AutoModelForMaskedLM, AutoTokenizer\n\n"

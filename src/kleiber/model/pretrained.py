@@ -1,7 +1,7 @@
-"""DNABERT-2 as `transformers` models: masked language modelling, features, sequence classification.
+"""Our networks as `transformers` models: masked language modelling, features, sequence classification.
 
-Thin: the network is `kleiber.model.dnabert2`, and an exported folder holds that file and this one joined, so that it
-loads with ``trust_remote_code`` where kleiber is not installed. Nothing here is a buffer or depends on kleiber beyond
+Thin: the networks are `kleiber.model.dnabert2` and `kleiber.model.shortconv`, and an exported folder holds those files
+and this one joined, so that it loads with ``trust_remote_code`` where kleiber is not installed. Nothing here is a buffer or depends on kleiber beyond
 the network, for that reason. Rejected: a second modelling file for export, which would drift from this one.
 """
 
@@ -16,7 +16,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, SequenceClassifierOutput
 
 from kleiber.model.config import ModelConfig
-from kleiber.model.dnabert2 import Bert, Embeddings, Encoder, Head
+from kleiber.model.dnabert2 import Head
+from kleiber.model.shortconv import NETWORKS
 
 __all__ = [
     "DNABERT2Config",
@@ -44,6 +45,7 @@ class DNABERT2Config(PretrainedConfig):
         is_decoder: bool = False,
         pad_token_id: int = 3,
         tie_word_embeddings: bool = True,
+        architecture: str = "dnabert2",
         **others: Any,
     ):
         self.vocab_size = vocab_size
@@ -53,6 +55,7 @@ class DNABERT2Config(PretrainedConfig):
         self.intermediate_size = intermediate_size
         self.hidden_dropout_prob = hidden_dropout_prob
         self.initializer_range = initializer_range
+        self.architecture = architecture
         self.is_decoder = is_decoder
         super().__init__(pad_token_id=pad_token_id, tie_word_embeddings=tie_word_embeddings, **others)  # type: ignore[call-arg]
         self.is_decoder = is_decoder
@@ -67,6 +70,7 @@ class DNABERT2Config(PretrainedConfig):
             heads=self.num_attention_heads,
             intermediate=self.intermediate_size,
             dropout=self.hidden_dropout_prob,
+            architecture=self.architecture,
         )
 
 
@@ -83,7 +87,8 @@ class DNABERT2PreTrainedModel(PreTrainedModel):
                 module.bias.data.zero_()
         elif isinstance(module, nn.LayerNorm):
             module.weight.data.fill_(1.0)
-            module.bias.data.zero_()
+            if module.bias is not None:
+                module.bias.data.zero_()
 
 
 class DNABERT2Model(DNABERT2PreTrainedModel):
@@ -91,8 +96,9 @@ class DNABERT2Model(DNABERT2PreTrainedModel):
 
     def __init__(self, config: DNABERT2Config):
         super().__init__(config)
-        self.embeddings = Embeddings(config.shape)
-        self.encoder = Encoder(config.shape)
+        self.body = NETWORKS[config.architecture].body  # its parts are this model's own, by the published names
+        for name, part in self.body(config.shape).named_children():
+            setattr(self, name, part)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -111,7 +117,7 @@ class DNABERT2Model(DNABERT2PreTrainedModel):
         **unused: Any,
     ) -> BaseModelOutput:
         """Return ``last_hidden_state``, (B, S, H); `attention_mask` is 0 where there is padding."""
-        return BaseModelOutput(self.encoder(self.embeddings(input_ids, token_type_ids), attention_mask))
+        return BaseModelOutput(self.body.forward(self, input_ids, attention_mask, None, token_type_ids))
 
 
 class DNABERT2ForMaskedLM(DNABERT2PreTrainedModel):
@@ -121,7 +127,7 @@ class DNABERT2ForMaskedLM(DNABERT2PreTrainedModel):
 
     def __init__(self, config: DNABERT2Config):
         super().__init__(config)
-        self.bert = Bert(config.shape)
+        self.bert = NETWORKS[config.architecture].body(config.shape)
         self.cls = Head(config.shape, self.bert.embeddings.word_embeddings.weight)
         self.post_init()
 
@@ -150,7 +156,7 @@ class DNABERT2ForMaskedLM(DNABERT2PreTrainedModel):
         **unused: Any,
     ) -> MaskedLMOutput:
         """Return logits (B, S, V), and the mean loss over the labels that are not -100."""
-        x = self.bert.encoder(self.bert.embeddings(input_ids, token_type_ids), attention_mask)
+        x = self.bert(input_ids, attention_mask, None, token_type_ids)
         logits = self.cls.predictions(x)
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
         return MaskedLMOutput(loss=loss, logits=logits)
@@ -161,7 +167,7 @@ class DNABERT2ForSequenceClassification(DNABERT2PreTrainedModel):
 
     def __init__(self, config: DNABERT2Config):
         super().__init__(config)
-        self.bert = Bert(config.shape)
+        self.bert = NETWORKS[config.architecture].body(config.shape)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
         self.post_init()
@@ -183,7 +189,7 @@ class DNABERT2ForSequenceClassification(DNABERT2PreTrainedModel):
         **unused: Any,
     ) -> SequenceClassifierOutput:
         """Return logits (B, num_labels); a float label makes it a regression, and the loss the squared error."""
-        x = self.bert.encoder(self.bert.embeddings(input_ids, token_type_ids), attention_mask)
+        x = self.bert(input_ids, attention_mask, None, token_type_ids)
         weight = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         weight = weight.unsqueeze(-1).to(x.dtype)
         logits = self.classifier(self.dropout((x * weight).sum(1) / weight.sum(1)))

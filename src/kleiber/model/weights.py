@@ -21,6 +21,7 @@ from torch import Tensor
 from kleiber.errors import DataError
 from kleiber.model.config import ModelConfig
 from kleiber.model.dnabert2 import DNABERT2
+from kleiber.model.shortconv import network
 
 __all__ = ["load_model", "load_weights"]
 
@@ -31,7 +32,7 @@ EMBEDDING = "bert.embeddings.word_embeddings.weight"
 def load_model(path: Path) -> DNABERT2:
     """Return the network of a checkpoint, in evaluation mode; errors as `load_weights`."""
     config, weights = load_weights(path)
-    model = DNABERT2(config)
+    model = network(config)
     model.load_state_dict(weights)
     return model.eval()
 
@@ -69,7 +70,8 @@ def load_weights(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 def _config(file: Path, metadata: dict[str, str]) -> ModelConfig:
     """Return the shape that a file of ours states, or the ``config.json`` beside a published one."""
     if "position" in metadata:
-        stated = _object(metadata["position"], file)
+        stated = {"architecture": "dnabert2", **_object(metadata["position"], file)}  # 0.1.0 had one and said none
+        stated.pop("precision", None)  # that it was trained in
         if stated.keys() ^ {field.name for field in fields(ModelConfig)}:
             raise DataError(
                 f"{file} holds no model that can be read alone: it states {', '.join(stated) or 'nothing'}."
@@ -134,7 +136,7 @@ def _check(state: dict[str, Tensor], config: ModelConfig, file: Path) -> None:
     if blocks != config.layers:
         raise DataError(f"{file} holds {blocks} blocks, and its shape says {config.layers}.")
     with torch.device("meta"):
-        wanted = {name: tuple(p.shape) for name, p in DNABERT2(config).named_parameters()}
+        wanted = {name: tuple(p.shape) for name, p in network(config).named_parameters()}
     missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or unknown:
         raise DataError(

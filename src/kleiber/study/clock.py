@@ -45,7 +45,7 @@ def predict_seconds(study: Study, planned: Plan, choices: dict[str, Any]) -> flo
         smallest = min(kinds, key=lambda k: kinds[k].model.n_params)
         measured = {smallest: kinds[smallest]}
     pairs = [(run, spec) for (_, spec), run in measured.items()]
-    found = measure_rates(pairs, choices["workers"], choices["threads"], choices["attention"])
+    found = measure_rates(pairs, choices)
     rates = dict(zip(measured, found, strict=True))
     largest = max(measured, key=lambda k: kinds[k].model.n_params)
     total = 0.0
@@ -56,8 +56,8 @@ def predict_seconds(study: Study, planned: Plan, choices: dict[str, Any]) -> flo
     return total / min(choices["workers"], len(planned.runs)) + once + each * len(study.arms)
 
 
-def measure_rates(runs: Sequence[tuple[PlannedRun, str]], workers: int, threads: int, attention: str) -> list[float]:
-    """Return the operations a second of each run and tokenizer, `workers` of them side by side.
+def measure_rates(runs: Sequence[tuple[PlannedRun, str]], choices: dict[str, Any]) -> list[float]:
+    """Return the operations a second of each run and tokenizer, as many side by side as `choices` says.
 
     Raises
     ------
@@ -67,16 +67,16 @@ def measure_rates(runs: Sequence[tuple[PlannedRun, str]], workers: int, threads:
     with tempfile.TemporaryDirectory() as scratch:
         paths = [Path(scratch) / f"{i}.json" for i in range(len(runs))]
         jobs = [
-            Job(planned.run.name, _measure, (planned.run, spec, str(path), threads, attention), 1.0)
+            Job(planned.run.name, _measure, (planned.run, spec, str(path), choices), 1.0)
             for (planned, spec), path in zip(runs, paths, strict=True)
         ]
-        for outcome in run_jobs(jobs, workers, threads, lambda share: None, lambda outcome: None):
+        for outcome in run_jobs(jobs, choices["workers"], choices["threads"], lambda share: None, lambda outcome: None):
             if outcome.error:
                 raise StateError(f"{outcome.name} cannot be measured: {outcome.error}")
         return [json.loads(path.read_text()) for path in paths]
 
 
-def _measure(run: Run, spec: str, path: str, threads: int, attention: str, progress: Callable[[float], None]) -> None:
+def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: Callable[[float], None]) -> None:
     """Write the operations a second of one kind of run."""
     from kleiber.tokens.train import train_tokenizer
     from kleiber.train.evaluate import Evaluation
@@ -87,7 +87,7 @@ def _measure(run: Run, spec: str, path: str, threads: int, attention: str, progr
     tokenizer = train_tokenizer(spec, dna.rows(np.arange(2000), 700))
     step = sum(run.model.flops(run.train.batch, run.train.length, run.train.batch * run.train.n_masked).values())
     rows = max(1, min(run.train.batch, int(run.train.batch * OPERATIONS / step)))
-    settings = replace(run.train, batch=rows, eval_rows=2)
+    settings = replace(run.train, batch=rows, eval_rows=2, precision=choices["precision"])
     model = replace(run.model, vocab_size=tokenizer.vocab_size)
     evaluation: Any = Evaluation.of(dna, tokenizer, settings, 1)  # type: ignore[arg-type]
     steps = STEPS
@@ -96,7 +96,8 @@ def _measure(run: Run, spec: str, path: str, threads: int, attention: str, progr
         stopwatch = _Stopwatch()
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "run"
-            train(short, dna, tokenizer, evaluation, out, threads, tracker=stopwatch, attention=attention)  # type: ignore[arg-type]
+            given = choices["threads"], choices["attention"]
+            train(short, dna, tokenizer, evaluation, out, given[0], tracker=stopwatch, attention=given[1])  # type: ignore[arg-type]
         seconds = statistics.median(stopwatch.seconds())
         steps = round(min(MOST, max(STEPS, SECONDS / seconds)))
     Path(path).write_text(json.dumps(step * rows / run.train.batch / seconds))

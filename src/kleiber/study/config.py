@@ -18,9 +18,10 @@ import cattrs
 
 from kleiber.errors import ConfigError, UnknownName
 from kleiber.genome.sources import catalogue, find_source
+from kleiber.model.config import ARCHITECTURES
 from kleiber.train.config import TrainConfig
 
-__all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Study", "Tune", "Unit", "load_study", "parse_study"]
+__all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Model", "Study", "Tune", "Unit", "load_study", "parse_study"]
 
 EMBEDDED = "embedded"
 SAMPLINGS = ("reference", "pangenome", "variant")
@@ -95,6 +96,19 @@ class Arm:
     tokenizer: str
     reverse_complement: float = 0.0
     unique: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """``[model]``: which network is trained.
+
+    Attributes
+    ----------
+    architecture
+        ``"shortconv"``, which reads order; or ``"dnabert2"``, which cannot, as published.
+    """
+
+    architecture: str = "shortconv"
 
 
 @dataclass(frozen=True)
@@ -181,6 +195,7 @@ class Study:
     genome: Genome
     arms: dict[str, Arm]
     ladder: Ladder
+    model: Model = field(default_factory=Model)
     train: TrainConfig = field(default_factory=TrainConfig)
     tune: Tune = field(default_factory=Tune)
     fit: Fit = field(default_factory=Fit)
@@ -356,6 +371,10 @@ def _check_values(study: Study, name: str) -> None:
         find_source(study.genome.assembly, "assembly", f"[genome] of {name}")
     if not study.genome.holdout:
         refuse("[genome] holdout", "is empty; without held-out DNA there is no honest loss.")
+    if study.model.architecture not in ARCHITECTURES:
+        raise UnknownName(study.model.architecture, ARCHITECTURES, f"[model] of {name}", "architecture")
+    if study.train.original and study.model.architecture != "dnabert2":
+        refuse("[train] original", 'is a recipe for DNABERT-2; add architecture = "dnabert2" to [model].')
     ladder = study.ladder
     if not ladder.sizes or len(set(ladder.sizes)) < len(ladder.sizes):
         refuse("[ladder] sizes", f"must name each size once, not {list(ladder.sizes)}.")

@@ -1,9 +1,10 @@
-"""What decides bytes and speed alike: how attention is computed, and how many threads a run has.
+"""What decides bytes and speed alike: precision, how attention is computed, and how many threads a run has.
 
-Both are measured once, on the model that a study spends most on, and kept in ``machine.json``, so that a resumed or
-distributed study computes the same bytes throughout. One thread a run and as many runs as cores stays the choice, and
-plain matrix products for attention, unless another is faster by more than the clock errs. A study that is over sooner
-than it could be measured takes them as they are.
+All are measured once and kept in ``machine.json``, so that a resumed or distributed study computes the same bytes
+throughout. Precision takes a second of matrix products, in every study; the others are tried on the model that a study
+spends most on. One thread a run and as many runs as cores stays the choice, and plain matrix products for attention,
+unless another is faster by more than the clock errs. A study that is over sooner than it could be measured takes these
+as they are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from kleiber.storage import write_atomic
 from kleiber.study.clock import LARGEST, measure_rates
 from kleiber.study.config import Study
 from kleiber.study.plan import Plan, PlannedRun
+from kleiber.train.config import Run
 
-__all__ = ["choose", "cpu_name", "machine"]
+__all__ = ["choose", "cpu_name", "machine", "settle"]
 
 SMALL = 1e14  # operations of a study that is over in ten minutes: trying its choices would take one of them
 MARGIN = 1.05  # what is faster by less than this is as fast
@@ -48,6 +51,11 @@ def machine(study: Study, planned: Plan, out: Path, devices: int = 1) -> dict[st
     return choices
 
 
+def settle(run: Run, choices: dict[str, Any]) -> Run:
+    """Return a run with the precision that was chosen; its name stays that of the study file, on every machine."""
+    return replace(run, train=replace(run.train, precision=choices["precision"]))
+
+
 def choose(study: Study, planned: Plan, devices: int = 1) -> dict[str, Any]:
     """Measure what is fastest here, for runs on so many devices each.
 
@@ -63,7 +71,7 @@ def choose(study: Study, planned: Plan, devices: int = 1) -> dict[str, Any]:
         "workers": workers,
         "devices": devices,
         "attention": "matmul" if study.train.attention == "auto" else study.train.attention,
-        "precision": study.train.precision,
+        "precision": study.train.precision if study.train.precision != "auto" else _precision(),
         "cpu": cpu_name(),
         "gpus": gpus,
         "measured": {},
@@ -76,6 +84,13 @@ def choose(study: Study, planned: Plan, devices: int = 1) -> dict[str, Any]:
         if not gpus and devices == 1:
             _choose_threads(choices, costliest, spec, cores)
     return choices
+
+
+def _precision() -> str:
+    from kleiber.train.clock import faster_precision
+    from kleiber.train.devices import Devices
+
+    return faster_precision(Devices().device)
 
 
 def _choose_attention(choices: dict[str, Any], run: PlannedRun, spec: str) -> None:
@@ -98,9 +113,8 @@ def _take_fastest(choices: dict[str, Any], options: list[dict[str, Any]], run: P
     rates = [0.0] * len(options)
     for i in [*range(len(options))] * TURNS:
         taken = {**choices, **options[i]}
-        workers, threads, attention = (taken[key] for key in ("workers", "threads", "attention"))
-        rates[i] = max(rates[i], sum(measure_rates([(run, spec)] * workers, workers, threads, attention)))
-        choices["measured"][f"{workers} x {threads} threads, {attention}"] = rates[i]
+        rates[i] = max(rates[i], sum(measure_rates([(run, spec)] * taken["workers"], taken)))
+        choices["measured"][f"{taken['workers']} x {taken['threads']} threads, {taken['attention']}"] = rates[i]
     best = max(range(len(options)), key=rates.__getitem__)
     choices.update(options[best if rates[best] > MARGIN * rates[0] else 0])
 

@@ -69,8 +69,9 @@ class Plan:
 
     @property
     def precision(self) -> str:
-        """``"bf16"`` or ``"fp32"``, of all runs."""
-        return self.runs[0].run.train.precision
+        """``"bf16"`` or ``"fp32"``, of all runs; where a machine is to choose, what a GPU chooses."""
+        asked = self.runs[0].run.train.precision
+        return "bf16" if asked == "auto" else asked
 
     @property
     def n_bytes(self) -> int:
@@ -116,7 +117,7 @@ def plan(study: Study, n_unique_bases: int | None = None, bases_per_token: dict[
 
 def _planned(study: Study, unit: Unit, bases_per_token: dict[str, float]) -> PlannedRun:
     spec, train = study.arms[unit.arm].tokenizer, study.train
-    model = shape_for(unit.size, vocab_size(spec), train.dropout)
+    model = shape_for(unit.size, vocab_size(spec), train.dropout, study.model.architecture)
     budgets = (study.tune.tokens,) if unit.factor else study.ladder.tokens
     run = Run(f"{unit.arm}.{unit.size}", model, train, tuple(map(round, budgets)), unit.seed)
     step = sum(model.flops(train.batch, train.length, train.batch * train.n_masked).values())

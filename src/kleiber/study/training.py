@@ -16,7 +16,7 @@ from kleiber.study import stages
 from kleiber.study.config import Study, Unit
 from kleiber.study.devices import train_on_devices
 from kleiber.study.engine import POOL, Engine, Job, Outcome, run_jobs
-from kleiber.study.machine import machine
+from kleiber.study.machine import machine, settle
 from kleiber.study.progress import Narrator
 from kleiber.study.ray_engine import run_on_ray
 from kleiber.train.config import Run, TrainConfig
@@ -36,7 +36,7 @@ def run_of(study: Study, out: Path, unit: Unit) -> Run:
     corpus = stages.corpus_of(study, out, unit.arm, unit.unique)
     heldout = stages.heldout_corpus(study, out, arm.tokenizer)
     label = stages.tokenizer_label(arm.tokenizer)
-    model = shape_for(unit.size, tokenizer.vocab_size, study.train.dropout)
+    model = shape_for(unit.size, tokenizer.vocab_size, study.train.dropout, study.model.architecture)
     tokens = (round(study.tune.tokens),) if unit.factor else tuple(round(d) for d in study.ladder.tokens)
     settings = _settings(study, out, unit)
     decides = [asdict(model), asdict(settings), tokens, unit.seed, corpus.fingerprint, tokenizer.fingerprint]
@@ -103,7 +103,7 @@ def train_here(study: Study, out: Path, unit: Unit, choices: dict[str, Any], pro
     from kleiber.train.loop import train
     from kleiber.train.strata import strata
 
-    run = run_of(study, out, unit)
+    run = settle(run_of(study, out, unit), choices)
     spec = study.arms[unit.arm].tokenizer
     tokenizer = stages.tokenizer_of(study, out, spec)
     heldout = stages.heldout_corpus(study, out, spec)

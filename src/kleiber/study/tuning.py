@@ -45,7 +45,7 @@ def tune(study: Study, out: Path, say: Narrator, engine: Engine) -> None:
     arm = study.arms[next(iter(study.arms))]
     vocab_size = stages.tokenizer_of(study, out, arm.tokenizer).vocab_size
     for size in study.tune.sizes:
-        model = shape_for(size, vocab_size, study.train.dropout)
+        model = shape_for(size, vocab_size, study.train.dropout, study.model.architecture)
         tried = []
         for unit in (unit for unit in study.trials() if unit.size == size):
             run = training.run_of(study, out, unit)

@@ -17,27 +17,27 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from kleiber.errors import DataError
 from kleiber.storage import write_atomic
+from kleiber.train.config import PRECISIONS
 from kleiber.train.devices import whole
+from kleiber.train.optimizers import MOMENTS, Optimizers
 
-__all__ = ["load_state", "restore", "save_state", "snapshot"]
+__all__ = ["load_state", "restore", "save_state", "saved_precision", "snapshot"]
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-POSITION = {"step", "n_bases", "done", "metrics"}
+COUNTS = {"step", "n_bases", "done", "metrics"}
 
 
-def snapshot(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return copies of the weights and the optimizer's moments, by parameter name."""
+def snapshot(model: torch.nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
+    """Return copies of the weights and the optimizers' moments, by parameter name."""
     state: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         state[f"model.{name}"] = whole(parameter.detach()).cpu().clone()
-        for moment in MOMENTS:
-            if parameter in optimizer.state:
-                state[f"{moment}.{name}"] = whole(optimizer.state[parameter][moment].detach()).cpu().clone()
+        for moment, tensor in optimizers.of(parameter).state.get(parameter, {}).items():
+            state[f"{moment}.{name}"] = whole(tensor.detach()).cpu().clone()
     return state
 
 
-def restore(state: dict[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a snapshot back into the model and the optimizer, in place.
+def restore(state: dict[str, Tensor], model: torch.nn.Module, optimizers: Optimizers) -> None:
+    """Put a snapshot back into the model and the optimizers, in place.
 
     Raises
     ------
@@ -45,11 +45,11 @@ def restore(state: dict[str, Tensor], model: torch.nn.Module, optimizer: torch.o
         When it lacks a parameter or has one of another shape; nothing is changed then.
     """
     parameters = dict(model.named_parameters())
+    moments = {name: MOMENTS[type(optimizers.of(parameter))] for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
         wanted = {f"model.{name}": parameter.shape}
-        if any(f"{moment}.{name}" in state for moment in MOMENTS):
-            wanted |= {f"exp_avg.{name}": parameter.shape, f"exp_avg_sq.{name}": parameter.shape}
-            wanted[f"step.{name}"] = torch.Size()
+        if any(f"{moment}.{name}" in state for moment in moments[name]):
+            wanted |= {f"{m}.{name}": torch.Size() if m == "step" else parameter.shape for m in moments[name]}
         for key, shape in wanted.items():
             found = state.get(key)
             if found is None or found.shape != shape:
@@ -61,26 +61,38 @@ def restore(state: dict[str, Tensor], model: torch.nn.Module, optimizer: torch.o
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(_like(state[f"model.{name}"], parameter))
-            if f"step.{name}" in state:
-                optimizer.state[parameter] = {
-                    moment: _like(state[f"{moment}.{name}"].clone(), parameter) for moment in MOMENTS
-                }
+            remembered = optimizers.of(parameter).state
+            if f"{moments[name][0]}.{name}" in state:
+                remembered[parameter] = {m: _like(state[f"{m}.{name}"].clone(), parameter) for m in moments[name]}
             else:
-                optimizer.state.pop(parameter, None)
+                remembered.pop(parameter, None)
 
 
 def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """Return a tensor where its parameter lives, in the same pieces; a step count stays on the processor."""
+    """Return a tensor where its parameter lives, in the same pieces; a count of steps is whole everywhere."""
     if tensor.ndim == 0:
-        return tensor
+        return tensor.to(parameter.device)
     if isinstance(parameter, DTensor):
         return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
     return tensor.to(parameter.device)
 
 
 def save_state(path: Path, state: dict[str, Tensor], position: dict[str, Any]) -> None:
-    """Write a snapshot and where it stands to one file, atomically."""
+    """Write a snapshot and where it stands to one file, atomically; `position` tells the precision, too."""
     write_atomic(path, safetensors.torch.save(state, {"position": json.dumps(position)}))
+
+
+def saved_precision(folder: Path) -> str | None:
+    """Return the precision that the checkpoints of a run's folder were computed in, None when there is none."""
+    for path in (*folder.glob("*.safetensors"), *folder.glob("checkpoints/*/model.safetensors")):
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                found = json.loads(file.metadata()["position"])["precision"]
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError):
+            continue  # whoever loads it says what is wrong
+        if found in PRECISIONS:
+            return found
+    return None
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -97,7 +109,9 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         with safetensors.safe_open(path, "pt") as file:
             state, position = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()["position"]  # noqa: SIM118
         found = json.loads(position)
-        if not isinstance(found, dict) or found.keys() != POSITION or any(type(n) is not int for n in found.values()):
+        if not isinstance(found, dict) or found.keys() != COUNTS | {"precision"}:
+            raise ValueError(f"its position is {position[:80]}")
+        if any(type(found[key]) is not int for key in COUNTS) or found["precision"] not in PRECISIONS:
             raise ValueError(f"its position is {position[:80]}")
         return state, found
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:

@@ -91,6 +91,13 @@ class Devices:
             return nn.parallel.DistributedDataParallel(model)
         return model
 
+    def reshard(self, model: nn.Module) -> None:
+        """Let the parameters be pieces again: after a forward pass alone, some are still whole, and are no one's."""
+        if self.shard:
+            for module in model.modules():
+                if hasattr(module, "reshard"):
+                    module.reshard()
+
     def agree(self, values: Tensor) -> Tensor:
         """Return the sum of a small tensor, of any shape, over the processes."""
         if self.world > 1:

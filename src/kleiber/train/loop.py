@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,18 @@ import torch.nn.functional as F
 from kleiber import __version__, counter
 from kleiber.corpus.sampling import Corpus
 from kleiber.errors import StateError, Stopped
-from kleiber.model.dnabert2 import DNABERT2
+from kleiber.model.shortconv import network
 from kleiber.signals import stop_asked
 from kleiber.storage import naming, read_manifest, remove_partials, write_atomic, write_manifest
 from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.train.batches import Batch, Batches
-from kleiber.train.checkpoint import load_state, restore, save_state, snapshot
-from kleiber.train.clock import Clock
+from kleiber.train.checkpoint import load_state, restore, save_state, saved_precision, snapshot
+from kleiber.train.clock import Clock, faster_precision
 from kleiber.train.config import Branch, Run
 from kleiber.train.devices import Devices, whole
 from kleiber.train.evaluate import Evaluation, score
 from kleiber.train.intervals import lay_intervals, score_intervals
+from kleiber.train.optimizers import Optimizers
 from kleiber.train.original import IGNORED, OriginalBatches
 from kleiber.train.schedule import learning_rate
 from kleiber.train.trackers import Tracker
@@ -89,6 +90,8 @@ def train(
         torch.set_num_threads(threads)
         devices = Devices(shard)
         folder.mkdir(parents=True, exist_ok=True)
+        precision = _precision(run.train.precision, folder, devices)
+        run = replace(run, train=replace(run.train, precision=precision))
         with stop_asked() as stop, naming(folder):
             training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init, attention)
             training.tracker = tracker if devices.is_first else None
@@ -99,6 +102,14 @@ def train(
             write_manifest(folder, {**run.labels, **facts})
         devices.wait()
     return json.loads((folder / "rows.json").read_bytes())["rows"]
+
+
+def _precision(asked: str, folder: Path, devices: Devices) -> str:
+    """Return the precision of a run: what was asked for, else what it began in, else what is faster here."""
+    if asked != "auto":
+        return asked
+    found = saved_precision(folder) or faster_precision(devices.device)
+    return "bf16" if devices.agree(torch.tensor(float(devices.is_first and found == "bf16"))) > 0 else "fp32"
 
 
 class _Training:
@@ -131,7 +142,7 @@ class _Training:
         self.batches = kind(corpus, tokenizer, run.train, run.seed)
         self.branches = run.branches()
         self.intervals = lay_intervals(evaluation, tokenizer, 0)  # the same bases whatever the seed of a run
-        self.model = DNABERT2(run.model)
+        self.model = network(run.model)
         self.model.initialise(run.seed)
         if init is not None:
             self.model.load_state_dict(init)
@@ -141,8 +152,7 @@ class _Training:
         self.forward = torch.compile(wrapped) if run.train.compile else wrapped
         self.no_sync = getattr(wrapped, "no_sync", nullcontext)  # DDP's; sharded gradients are reduced each time
         self.mine = devices.rows(run.train.batch)
-        self.optimizer = _optimizer(self.model, run)
-        self.peak = run.train.peak_lr(run.model)
+        self.optimizers = Optimizers(self.model, run)
         self.step, self.n_bases = 0, 0
         self.rows: list[dict[str, Any]] = []
         self.saved_at = time.monotonic()
@@ -200,12 +210,15 @@ class _Training:
         phase = f"cooldown-{branch.tokens}" if branch else "trunk"
         finished = sum(b.end - b.start for b in self.branches[: len(self.rows)])
         while self.step < until and not self.diverged:
-            lr = learning_rate(self.run.train, self.peak, self.branches[0], branch, self.step)
+            rates = [
+                learning_rate(self.run.train, peak, self.branches[0], branch, self.step)
+                for peak in self.optimizers.peaks
+            ]
             batch = self.batches[self.step]
-            loss, norm, is_due, stop = self._update(batch, lr)
+            loss, norm, is_due, stop = self._update(batch, rates)
             self.step += 1
             self.n_bases += batch.n_bases
-            self._log(phase, loss, lr, norm)
+            self._log(phase, loss, rates[0], norm)
             self.clock.tick()
             if not isfinite(loss + norm):
                 self.diverged = self.step
@@ -216,7 +229,7 @@ class _Training:
             if stop:
                 raise Stopped(f"{self.run.name} stopped at step {self.step:,}, and is saved; the same command goes on.")
 
-    def _update(self, batch: Batch, lr: float) -> tuple[float, float, bool, bool]:
+    def _update(self, batch: Batch, rates: list[float]) -> tuple[float, float, bool, bool]:
         """Take one optimizer step.
 
         Returns
@@ -224,9 +237,7 @@ class _Training:
         The batch's loss (nats a predicted token), the gradient's norm, and what the processes agreed on: whether a
         checkpoint is due, and whether to stop.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         rows = range(self.run.train.batch)[self.mine]
         size = self.run.train.micro_batch or len(rows)
         total = torch.zeros(())
@@ -236,7 +247,7 @@ class _Training:
                 total += self._backward(batch, part)
         clip = float("inf") if self.run.train.original else self.run.train.clip
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        self.optimizer.step()
+        self.optimizers.step(rates)
         is_due = self.devices.is_first and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
         flags = [float(total) / self.devices.world, float(is_due), float(self.stop.is_set())]
         loss, due, stop = self.devices.agree(torch.tensor(flags, dtype=torch.float64)).tolist()
@@ -288,6 +299,7 @@ class _Training:
         row = {
             **self.run.labels,
             "run": self.run.name,
+            "architecture": model.architecture,
             "vocab_size": model.vocab_size,
             "layers": model.layers,
             "hidden": model.hidden,
@@ -300,7 +312,8 @@ class _Training:
             "n_bases": self.n_bases,
             "batch": train.batch,
             "steps": branch.end,
-            "peak_lr": self.peak,
+            "peak_lr": self.optimizers.peaks[0],
+            "optimizer": train.optimizer,
             "schedule": train.schedule,
             "horizon": branch.end,
             "cooldown_fraction": train.cooldown if train.schedule == "wsd" else 1.0,
@@ -321,6 +334,8 @@ class _Training:
             "train_loss": self._train_loss(branch) if self.devices.is_first else None,
             "flops": flops,
             "flops_6nd": 6 * model.n_params * tokens,
+            "flops_optimizer": branch.end * self.optimizers.flops,
+            "precision": train.precision,
             "threads": torch.get_num_threads(),
             "attention": self.model.bert.encoder.backend,
             "status": "done",
@@ -329,7 +344,7 @@ class _Training:
         self.rows.append(row)
         if not self.devices.is_first:
             return
-        save_state(self.folder / "checkpoints" / f"step-{branch.end}" / "model.safetensors", weights, asdict(model))
+        save_state(self.folder / "checkpoints" / f"step-{branch.end}" / "model.safetensors", weights, {**asdict(model), "precision": train.precision})
         self._sync_metrics()
         state = {"metrics": self.metrics.tell(), "rows": self.rows}
         write_atomic(self.folder / "rows.json", json.dumps(state, indent=1) + "\n")
@@ -348,7 +363,7 @@ class _Training:
 
     def _save(self, name: str) -> None:
         """Write a checkpoint; every process takes part, because parameters may be in pieces."""
-        state = snapshot(self.model, self.optimizer)
+        state = snapshot(self.model, self.optimizers)
         self.saved_at = time.monotonic()
         if self.devices.is_first:
             self._write(name, state)
@@ -362,6 +377,7 @@ class _Training:
             "n_bases": self.n_bases,
             "done": len(self.rows),
             "metrics": self.metrics.tell(),
+            "precision": self.run.train.precision,
         }
         save_state(self.folder / f"{name}.safetensors", state, position)
 
@@ -376,15 +392,7 @@ class _Training:
         if found is None:
             return None
         state, position = found
-        restore(state, self.model, self.optimizer)
+        self.devices.reshard(self.model)
+        restore(state, self.model, self.optimizers)
         self.step, self.n_bases = position["step"], position["n_bases"]
         return position
-
-
-def _optimizer(model: DNABERT2, run: Run) -> torch.optim.AdamW:
-    """Return AdamW with decay on matrices only; on everything in the original recipe."""
-    train = run.train
-    decayed = [p for p in model.parameters() if p.ndim == 2 or train.original]
-    others = [p for p in model.parameters() if not (p.ndim == 2 or train.original)]
-    groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(train.beta1, train.beta2), eps=train.epsilon, fused=True)

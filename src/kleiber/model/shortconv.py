@@ -1,0 +1,111 @@
+"""A network that reads order: DNABERT-2's parts, with a short convolution over the embeddings.
+
+ALiBi knows how far apart two tokens are and not which of them is on the left, so that DNABERT-2 scores a row and the
+row reversed alike. Here each token's vector also gets a weighted sum of its own and its two neighbours', dimension by
+dimension (a depthwise convolution of 3·H weights), and order is in everything that follows. Norms stand before
+attention and feed-forward instead of behind them (Xiong et al. 2020, arXiv:2002.04745), and queries and keys are
+normed (Henry et al. 2020, arXiv:2010.04245), with which deep and small networks learn at one rate. All other parts are
+DNABERT-2's own. What was tried and is not here: see the notebook.
+
+Shapes: B rows, S tokens in a row, K masked tokens in a row, H width, d width of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kleiber.model.attention import Attend, SelfAttention, pick
+from kleiber.model.config import CONV_WIDTH, ModelConfig
+from kleiber.model.dnabert2 import DNABERT2, Bert, Block
+
+__all__ = ["NETWORKS", "ShortConv", "network"]
+
+CONV_SPREAD = 0.3  # of the first weights of the convolution
+
+
+class ShortConvolution(nn.Module):
+    """A weighted sum of each token's vector and its neighbours', dimension by dimension."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(CONV_WIDTH, config.hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, S, H) for x (B, S, H); what lies outside a row is 0."""
+        left, right = F.pad(x, (0, 0, 1, -1)), F.pad(x, (0, 0, -1, 1))
+        before, here, after = self.weight.unbind()
+        return torch.addcmul(torch.addcmul(x * here, left, before), right, after)
+
+
+class NormedSelfAttention(SelfAttention):
+    """Self-attention whose queries and keys are normed, so that no score grows without bound."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.q_norm = nn.LayerNorm(config.hidden // config.heads, bias=False)
+        self.k_norm = nn.LayerNorm(config.hidden // config.heads, bias=False)
+
+    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries and keys as they are compared."""
+        return self.q_norm(q).to(q.dtype), self.k_norm(k).to(k.dtype)
+
+
+class PreNormBlock(Block):
+    """DNABERT-2's block with its norms before attention and feed-forward."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.attention.self = NormedSelfAttention(config)
+
+    def forward(self, x: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
+        """Return (B, S, H), or (B, K, H) at the tokens `rows`."""
+        output, mlp = self.attention.output, self.mlp
+        mixed = self.attention.self(output.LayerNorm(x), attend, rows)
+        x = (x if rows is None else pick(x, rows)) + output.dropout(output.dense(mixed))
+        return x + mlp.feed(mlp.layernorm(x))
+
+
+class ShortConvBert(Bert):
+    """The encoder, between the convolution and a last norm."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config, PreNormBlock)
+        self.convolution = ShortConvolution(config)
+        self.norm = nn.LayerNorm(config.hidden, eps=1e-12)
+
+    def forward(
+        self, ids: Tensor, mask: Tensor | None = None, rows: Tensor | None = None, types: Tensor | None = None
+    ) -> Tensor:
+        """Return the vectors of all tokens, or of those at `rows`; types as BERT has them, all 0 when None."""
+        x = self.embeddings(ids, types)
+        seen = x if mask is None else x * mask.unsqueeze(-1).to(x.dtype)
+        return self.norm(self.encoder(x + self.convolution(seen), mask, rows))
+
+
+class ShortConv(DNABERT2):
+    """The network that reads order, for masked language modelling."""
+
+    body = ShortConvBert
+
+    def initialise(self, seed: int) -> None:
+        """Draw the weights: as DNABERT-2's, but N(0, 0.3) for the convolution, and 0 for what leaves a block.
+
+        Blocks then begin as no blocks at all, and each adds only what it has learned.
+        """
+        super().initialise(seed)
+        generator = torch.Generator().manual_seed((seed + 1) % 2**63)
+        with torch.no_grad():
+            self.bert.convolution.weight.normal_(0.0, CONV_SPREAD, generator=generator)
+            for block in self.bert.encoder.layer:
+                block.attention.output.dense.weight.zero_()
+                block.mlp.wo.weight.zero_()
+
+
+NETWORKS: dict[str, type[DNABERT2]] = {"dnabert2": DNABERT2, "shortconv": ShortConv}
+
+
+def network(config: ModelConfig) -> DNABERT2:
+    """Return the network of a configuration, its weights not drawn yet."""
+    return NETWORKS[config.architecture](config)

@@ -1,0 +1,169 @@
+"""What changes the weights: AdamW, or Muon on the hidden matrices with AdamW on everything else.
+
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by the nearest
+orthogonal one, so that every direction of it learns at one rate. It is for matrices that map hidden vectors to hidden
+vectors: the embedding (which is the decoder), convolutions, norms and biases keep AdamW. Queries, keys, values, gates
+and values of a feed-forward are matrices of their own, although they are stored stacked. Rejected: `torch.optim.Muon`,
+which takes a stack for one matrix, works on one matrix at a time (small ones are then all overhead), always in bf16,
+and orthogonalises the pieces of a sharded matrix each for itself.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from kleiber.model.dnabert2 import DNABERT2
+from kleiber.train.config import Run
+from kleiber.train.devices import whole
+
+__all__ = ["MOMENTS", "Muon", "Optimizers", "muon_flops", "orthogonalise"]
+
+COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic iteration: steep at 0, so that five steps are enough
+STEPS = 5
+STACKED = {"Wqkv.weight": 3, "gated_layers.weight": 2}
+"""Matrices that a parameter of a network holds one below the other, by the end of its name; others are one."""
+
+def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the nearest orthogonal matrix of each, roughly: singular values end between about 0.7 and 1.2.
+
+    Five steps of a Newton-Schulz iteration, all matrices in one batched product.
+
+    Parameters
+    ----------
+    matrices
+        (n, rows, columns).
+    dtype
+        What the products are computed in.
+    """
+    a, b, c = COEFFICIENTS
+    x = matrices.to(dtype)
+    is_tall = x.shape[-2] > x.shape[-1]
+    if is_tall:
+        x = x.mT
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if is_tall else x
+
+
+def muon_flops(rows: int, columns: int) -> int:
+    """Count the operations of `orthogonalise` on one matrix: three products a step."""
+    short, long = sorted((rows, columns))
+    return STEPS * (2 * 2 * short * short * long + 2 * short**3)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised, for stacks of hidden matrices.
+
+    Parameters
+    ----------
+    parameters
+        Each with the number of matrices that are stacked in it, one below the other.
+    momentum
+        Its memory of gradients; Nesterov's form.
+    weight_decay
+        Of the matrices, times the rate.
+    dtype
+        What the iterations are computed in.
+    """
+
+    def __init__(self, parameters: Iterable[tuple[Tensor, int]], momentum: float, weight_decay: float, dtype: Any):
+        stacks = list(parameters)
+        super().__init__([{"params": [p for p, _ in stacks]}], {"lr": 0.0})
+        self.stacked = {p: n for p, n in stacks}
+        self.momentum, self.weight_decay, self.dtype = momentum, weight_decay, dtype
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Take one step; matrices of one shape (or its transpose) are orthogonalised together."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, ...], list[tuple[Tensor, list[Tensor]]]] = defaultdict(list)
+            for parameter in group["params"]:
+                update = self._momentum(parameter)
+                matrices = list(whole(update).unflatten(0, (self.stacked[parameter], -1)))
+                by_shape[tuple(sorted(matrices[0].shape))].append((parameter, matrices))
+            for members in by_shape.values():
+                self._apply(members, group["lr"])
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        """Return Nesterov's look ahead along the momentum, which takes the gradient in."""
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(gradient, 1 - self.momentum)
+        return gradient.lerp(state["momentum"], self.momentum)
+
+    def _apply(self, members: list[tuple[Tensor, list[Tensor]]], lr: float) -> None:
+        """Change some parameters whose matrices have one shape up to transposition."""
+        lying = [m if m.shape[0] <= m.shape[1] else m.mT for _, matrices in members for m in matrices]
+        steps = iter(orthogonalise(torch.stack(lying), self.dtype).float())
+        for parameter, matrices in members:
+            rows, columns = matrices[0].shape
+            parts = [next(steps) if rows <= columns else next(steps).mT for _ in matrices]
+            change = torch.cat(parts) * sqrt(max(1.0, rows / columns))
+            if isinstance(parameter, DTensor):
+                change = distribute_tensor(change, parameter.device_mesh, parameter.placements)
+            parameter.mul_(1 - lr * self.weight_decay).add_(change, alpha=-lr)
+
+
+MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.AdamW: ("exp_avg", "exp_avg_sq", "step"),
+    Muon: ("momentum",),
+}
+"""What each kind of optimizer remembers of a parameter; all of its shape, but for the count of steps."""
+
+
+class Optimizers:
+    """The optimizers of one run, as one.
+
+    Attributes
+    ----------
+    peaks
+        The peak rate of each, AdamW's first.
+    flops
+        Operations of Muon's own products in one step; AdamW has none.
+    """
+
+    def __init__(self, model: DNABERT2, run: Run):
+        train = run.train
+        hidden = {n: p for n, p in model.named_parameters() if train.optimizer == "muon" and _is_hidden(n, p)}
+        others = [p for n, p in model.named_parameters() if n not in hidden]
+        decayed = [p for p in others if p.ndim == 2 or train.original]
+        plain = [p for p in others if not (p.ndim == 2 or train.original)]
+        groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        betas = train.beta1, train.beta2
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=train.epsilon, fused=True)
+        ]
+        self.peaks, self.flops = [train.peak_lr(run.model)], 0
+        if hidden:
+            stacks = [(p, next((k for end, k in STACKED.items() if n.endswith(end)), 1)) for n, p in hidden.items()]
+            self.flops = sum(k * muon_flops(p.shape[0] // k, p.shape[1]) for p, k in stacks)
+            dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
+            self.parts.append(Muon(stacks, train.momentum, train.weight_decay, dtype))
+            self.peaks.append(train.muon_lr)
+
+    def step(self, rates: list[float]) -> None:
+        """Take one step, each at its rate."""
+        for optimizer, rate in zip(self.parts, rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+
+    def of(self, parameter: Tensor) -> torch.optim.Optimizer:
+        """Return the one that changes a parameter."""
+        return next(o for o in self.parts if any(parameter is p for group in o.param_groups for p in group["params"]))
+
+
+def _is_hidden(name: str, parameter: Tensor) -> bool:
+    """Say whether a parameter of a network is a matrix, or a stack of them, from hidden vectors to hidden vectors."""
+    return parameter.ndim == 2 and ".embeddings." not in name and ".convolution." not in name

@@ -1,0 +1,72 @@
+"""The network that reads order: against its naive re-statement, and that it does read order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kleiber.model.config import ModelConfig
+from kleiber.model.shortconv import network
+from oracles import shortconv as oracle
+
+
+def drawn(architecture: str, seed: int = 1) -> torch.nn.Module:
+    model = network(ModelConfig(60, 24, 2, 3, 40, architecture=architecture))
+    model.initialise(seed)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():  # as drawn, every bias is 0, every norm 1 and every block nothing
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+    return model.eval()
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("length", [5, 33])
+def test_logits_loss_and_gradients(length, padded):
+    model = drawn("shortconv", length)
+    draw = torch.Generator().manual_seed(4)
+    ids = torch.randint(5, 60, (2, length), generator=draw)
+    real = torch.ones(2, length, dtype=torch.bool)
+    if padded:
+        real[1, length - length // 3 :] = False
+    at = torch.stack([torch.randperm(length - length // 3, generator=draw)[:3] for _ in range(2)])
+    target = torch.randint(5, 60, (2, 3), generator=draw)
+    weights = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    expected = oracle.logits(weights, ids, real, 3, 2)
+    picked = expected.gather(1, at[..., None].expand(-1, -1, 60))
+    expected_loss = F.cross_entropy(picked.flatten(0, 1), target.flatten())
+    expected_loss.backward()
+
+    mask = real.long() if padded else None
+    assert (model(ids, mask) - expected)[real].abs().max() < 1e-5
+    loss = F.cross_entropy(model(ids, mask, at).flatten(0, 1), target.flatten())
+    assert loss.item() == pytest.approx(expected_loss.item(), abs=1e-5)
+    loss.backward()
+    largest = max(weight.grad.abs().max() for weight in weights.values() if weight.grad is not None)
+    for name, parameter in model.named_parameters():
+        wanted = weights[name].grad
+        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        assert (found - (0 if wanted is None else wanted)).abs().max() < 1e-5 * largest, name
+
+
+@pytest.mark.parametrize(("architecture", "reads"), [("dnabert2", False), ("shortconv", True)])
+def test_whether_it_reads_order(architecture, reads):
+    """Reverse a whole row, [CLS] and [SEP] too: DNABERT-2 gives the reversed logits, because it sees distances only."""
+    model = drawn(architecture)
+    ids = torch.randint(5, 60, (2, 20), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        apart = (model(ids.flip(1)).flip(1) - model(ids)).abs().max()
+    assert (apart > 0.1) == reads
+    assert reads or apart < 1e-5
+
+
+def test_blocks_begin_as_nothing():
+    model = network(ModelConfig(60, 24, 2, 3, 40, architecture="shortconv"))
+    model.initialise(1)
+    other = network(ModelConfig(60, 24, 2, 3, 40, architecture="shortconv"))
+    other.initialise(1)
+    x = torch.randn(2, 7, 24, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(model.bert.encoder(x), x)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert 0.2 < model.bert.convolution.weight.std() < 0.4
