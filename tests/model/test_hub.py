@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 
 from kleiber.errors import DataError
-from kleiber.model.config import ModelConfig
-from kleiber.model.dnabert2 import DNABERT2
+from kleiber.model.config import ARCHITECTURES, ModelConfig
+from kleiber.model.shortconv import network
 from kleiber.model.weights import load_model, load_weights
 from kleiber.tokens.train import train_tokenizer
 
@@ -45,20 +45,21 @@ with torch.no_grad():
 """
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def made(request, tmp_path_factory):
     """A checkpoint of ours with its tokenizer, the network, and what was exported of them."""
     from kleiber.model.hub import export_model
 
     folder = tmp_path_factory.mktemp("hub")
-    model = DNABERT2(SHAPE)
+    shape = replace(SHAPE, architecture=request.param)
+    model = network(shape)
     model.initialise(4)
     with torch.no_grad():
         for parameter in model.parameters():  # no zeros: a bias that is not loaded has to show
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(7)))
     weights = dict(model.named_parameters())
     (folder / "ours").mkdir()
-    data = safetensors.torch.save(weights, {"position": json.dumps(asdict(SHAPE))})
+    data = safetensors.torch.save(weights, {"position": json.dumps(asdict(shape))})
     (folder / "ours" / "model.safetensors").write_bytes(data)
     train_tokenizer("3mer", np.empty((0, 0), np.uint8)).save(folder / "ours" / "tokenizer.json")
     export_model(folder / "ours", folder / "exported", folder / "ours" / "tokenizer.json")
@@ -85,7 +86,7 @@ def test_without_kleiber(made, tmp_path):
     logits, hidden, words = torch.load(tmp_path / "x.pt", weights_only=True)
     close(logits, expected(model))
     with torch.no_grad():
-        close(hidden, model.bert.encoder(model.bert.embeddings(IDS), MASK))
+        close(hidden, model.bert(IDS, MASK))
     from kleiber.tokens.tokenizer import load
 
     ids = load(folder / "ours" / "tokenizer.json").encode(np.frombuffer(b"ACGTTGCAAC", np.uint8))
@@ -121,8 +122,8 @@ def test_a_published_checkpoint_comes_in(made, tmp_path):
     published.mkdir()
     state = {**model.state_dict(), "bert.pooler.dense.weight": torch.zeros(24, 24)}
     torch.save(state, published / "pytorch_model.bin")
-    (published / "config.json").write_text(json.dumps(SHAPE.to_hub() | {"model_type": "bert"}))
-    assert import_model(published, tmp_path / "in") == SHAPE
+    (published / "config.json").write_text(json.dumps(model.config.to_hub() | {"model_type": "bert"}))
+    assert import_model(published, tmp_path / "in") == model.config
     close(load_model(tmp_path / "in")(IDS, MASK), expected(model))
     with pytest.raises(DataError, match="there already"):
         import_model(published, tmp_path / "in")
@@ -158,7 +159,7 @@ def test_what_does_not_fit_is_refused(what, made, tmp_path, monkeypatch):
     if what == "untied":
         state["cls.predictions.decoder.weight"] += 1
     if what != "no config":
-        (tmp_path / "config.json").write_text(json.dumps(SHAPE.to_hub()))
+        (tmp_path / "config.json").write_text(json.dumps(model.config.to_hub()))
     if what == "pickle":
         (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Trap()}, protocol=2))
     elif what == "damaged":

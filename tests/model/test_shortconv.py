@@ -61,12 +61,14 @@ def test_whether_it_reads_order(architecture, reads):
     assert reads or apart < 1e-5
 
 
-def test_blocks_begin_as_nothing():
-    model = network(ModelConfig(60, 24, 2, 3, 40, architecture="shortconv"))
-    model.initialise(1)
-    other = network(ModelConfig(60, 24, 2, 3, 40, architecture="shortconv"))
-    other.initialise(1)
-    x = torch.randn(2, 7, 24, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(model.bert.encoder(x), x)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
-    assert 0.2 < model.bert.convolution.weight.std() < 0.4
+def test_weights_are_drawn_from_the_seed_and_the_frequencies():
+    config = ModelConfig(60, 24, 2, 3, 40, architecture="shortconv")
+    shares = torch.rand(60, generator=torch.Generator().manual_seed(1)) + 0.1
+    one, same = network(config), network(config)
+    for model in (one, same):
+        model.initialise(1, shares / shares.sum())
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    assert 0.2 < one.bert.convolution.weight.std() < 0.4
+    bias = one.cls.predictions.decoder.bias
+    torch.testing.assert_close(bias.softmax(0), shares / shares.sum())
+    assert network(config).initialise(1) is None

@@ -173,8 +173,11 @@ class DNABERT2(nn.Module):
         """Compute attention in one of the ways of `BACKENDS` from now on."""
         self.bert.encoder.backend = backend
 
-    def initialise(self, seed: int) -> None:
-        """Draw the weights: N(0, 0.02) for matrices and embeddings, biases 0, layer norms 1 and 0."""
+    def initialise(self, seed: int, frequencies: Tensor | None = None) -> None:
+        """Draw the weights: N(0, 0.02) for matrices and embeddings, biases 0, layer norms 1 and 0.
+
+        DNABERT-2 begins without the `frequencies` of its tokens.
+        """
         generator = torch.Generator().manual_seed(seed % 2**63)
         with torch.no_grad():
             for name, parameter in self.named_parameters():

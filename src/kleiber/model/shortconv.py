@@ -49,7 +49,11 @@ class NormedSelfAttention(SelfAttention):
 
     def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Return queries and keys as they are compared."""
-        return self.q_norm(q).to(q.dtype), self.k_norm(k).to(k.dtype)
+        with torch.autocast(q.device.type, enabled=False):  # which would norm in fp32, at twice the time
+            return self._norm(q, self.q_norm), self._norm(k, self.k_norm)
+
+    def _norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), None, norm.eps)
 
 
 class PreNormBlock(Block):
@@ -89,18 +93,21 @@ class ShortConv(DNABERT2):
 
     body = ShortConvBert
 
-    def initialise(self, seed: int) -> None:
-        """Draw the weights: as DNABERT-2's, but N(0, 0.3) for the convolution, and 0 for what leaves a block.
+    def initialise(self, seed: int, frequencies: Tensor | None = None) -> None:
+        """Draw the weights: as DNABERT-2's, but N(0, 0.3) for the convolution.
 
-        Blocks then begin as no blocks at all, and each adds only what it has learned.
+        Parameters
+        ----------
+        frequencies
+            (V,) shares of the tokens; the bias of the decoder begins at their logarithms, so that none of the training
+            goes into learning them.
         """
         super().initialise(seed)
         generator = torch.Generator().manual_seed((seed + 1) % 2**63)
         with torch.no_grad():
             self.bert.convolution.weight.normal_(0.0, CONV_SPREAD, generator=generator)
-            for block in self.bert.encoder.layer:
-                block.attention.output.dense.weight.zero_()
-                block.mlp.wo.weight.zero_()
+            if frequencies is not None:
+                self.cls.predictions.decoder.bias.copy_(frequencies.log())
 
 
 NETWORKS: dict[str, type[DNABERT2]] = {"dnabert2": DNABERT2, "shortconv": ShortConv}

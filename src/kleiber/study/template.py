@@ -50,15 +50,12 @@ sizes  = ["0.03M", "0.07M", "0.13M", "0.2M", "0.5M"]   # parameters without embe
 tokens = [0.9e6, 1.4e6, 2.1e6]  # budgets of data, each annealed: branches of one training run per size
 seeds  = 1                      # 2 or more tell noise from effect
 
-[train]
+[model]
+architecture = "shortconv"      # reads order; "dnabert2" is the published network, which cannot tell left from right
+
+[train]                         # Muon with AdamW, at rates that were measured: see `kleiber train --help`
 length = 128                    # tokens in a row
 batch = 16                      # rows in a step
-mask_rate = 0.4
-lr = 1.8e-3                     # peak learning rate at lr_size parameters, times (N / lr_size)^lr_exponent elsewhere
-lr_size = 1.3e5
-lr_exponent = -0.22
-beta2 = 0.95                    # forgets the first steps' gradients soon, and leaves token frequencies earlier
-warmup = 0.3                    # of the smallest budget
 """
 
 

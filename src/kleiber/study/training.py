@@ -59,7 +59,7 @@ def run_of(study: Study, out: Path, unit: Unit) -> Run:
 def _settings(study: Study, out: Path, unit: Unit) -> TrainConfig:
     """Return how a unit is trained: a trial at a multiple of the given rate, others by the tuned rule, if any."""
     if unit.factor:
-        return replace(study.train, lr=study.train.lr * unit.factor)
+        return replace(study.train, lr=study.train.base_lr * unit.factor)
     if not study.tune.sizes:
         return study.train
     tuned = json.loads((out / "lr.json").read_bytes())

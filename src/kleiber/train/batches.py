@@ -21,6 +21,7 @@ from kleiber.train.config import TrainConfig
 __all__ = ["Batch", "Batches", "draw_positions"]
 
 CLS, SEP, MASK, FIRST_TOKEN = 1, 2, 4, 5
+COUNTED_ROWS = 2000  # whose tokens tell their frequencies
 MASKS = np.uint64(counter.stream_id("masks"))
 
 
@@ -111,3 +112,13 @@ class Batches:
         _mask(self.seed, MASKS, first, ids, train.mask_only, vocab_size, inputs, positions, labels)
         weights = np.full(train.batch, 1 / labels.size, np.float32)
         return Batch(inputs, positions, labels, weights, int(n_bases.sum()))
+
+    def frequencies(self) -> NDArray[np.float32]:
+        """Return the shares of the tokens in the first rows that the run reads, one added to each count.
+
+        Shape (V,); they add up to 1.
+        """
+        bases = self.corpus.rows(np.arange(COUNTED_ROWS), self.row_bases)
+        ids, _ = self.tokenizer.encode_rows(bases, self.train.row_tokens)
+        counts = 1 + np.bincount(ids.ravel(), minlength=self.tokenizer.vocab_size)
+        return (counts / counts.sum()).astype(np.float32)

@@ -15,9 +15,10 @@ from itertools import pairwise
 from kleiber.errors import ConfigError
 from kleiber.model.config import BACKENDS, ModelConfig
 
-__all__ = ["OPTIMIZERS", "ORIGINAL_WINDOW", "PRECISIONS", "Branch", "Run", "TrainConfig"]
+__all__ = ["ORIGINAL_WINDOW", "PRECISIONS", "RATES", "Branch", "Run", "TrainConfig"]
 
-OPTIMIZERS = ("muon", "adamw")
+RATES = {"muon": 0.011, "adamw": 0.002}
+"""AdamW's peak rate at 130,000 parameters: of what Muon leaves to it, or of everything (see the notebook)."""
 PRECISIONS = ("fp32", "bf16")
 
 ORIGINAL_WINDOW = 700  # bases
@@ -47,7 +48,8 @@ class TrainConfig:
     momentum
         Muon's memory of gradients.
     lr
-        AdamW's peak learning rate at `lr_size` parameters, times (N / lr_size)^lr_exponent elsewhere.
+        AdamW's peak learning rate at `lr_size` parameters, times (N / lr_size)^lr_exponent elsewhere; 0 for the rate
+        that was measured to be best with the optimizer.
     lr_size
         Non-embedding parameters at which the rate is `lr`.
     lr_exponent
@@ -92,20 +94,20 @@ class TrainConfig:
     length: int = 128
     batch: int = 32
     micro_batch: int = 0
-    mask_rate: float = 0.15
+    mask_rate: float = 0.4
     mask_only: bool = True
     optimizer: str = "muon"
-    muon_lr: float = 0.02
+    muon_lr: float = 0.01
     momentum: float = 0.95
-    lr: float = 3e-3
-    lr_size: float = 2e5
+    lr: float = 0.0
+    lr_size: float = 1.3e5
     lr_exponent: float = -0.25
     schedule: str = "wsd"
-    warmup: float = 0.1
+    warmup: float = 0.2
     cooldown: float = 0.2
     weight_decay: float = 0.01
     beta1: float = 0.9
-    beta2: float = 0.98
+    beta2: float = 0.95
     epsilon: float = 1e-8
     clip: float = 1.0
     dropout: float = 0.0
@@ -127,10 +129,10 @@ class TrainConfig:
         check("micro_batch", 0 <= self.micro_batch <= self.batch, "0, or a number of rows up to the batch's")
         check("schedule", self.schedule in ("wsd", "linear", "cosine"), '"wsd", "linear" or "cosine"')
         check("mask_rate", 0 < self.mask_rate <= 0.5, "above 0 and at most 0.5")
-        check("optimizer", self.optimizer in OPTIMIZERS, " or ".join(f'"{name}"' for name in OPTIMIZERS))
+        check("optimizer", self.optimizer in RATES, " or ".join(f'"{name}"' for name in RATES))
         check("muon_lr", 0 < self.muon_lr < 1, "above 0 and below 1")
         check("momentum", 0 <= self.momentum < 1, "from 0 to below 1")
-        check("lr", 0 < self.lr < 1, "above 0 and below 1")
+        check("lr", 0 <= self.lr < 1, "above 0 and below 1, or 0")
         check("lr_size", self.lr_size > 0, "above 0 parameters")
         check("lr_exponent", -2 < self.lr_exponent < 2, "an exponent between -2 and 2")
         check("warmup", 0 <= self.warmup < 1, "a share from 0 to below 1")
@@ -168,9 +170,14 @@ class TrainConfig:
         """Tokens scored in a held-out row under one mask set."""
         return max(1, round(self.eval_rate * self.row_tokens))
 
+    @property
+    def base_lr(self) -> float:
+        """AdamW's peak learning rate at `lr_size` parameters."""
+        return self.lr or RATES[self.optimizer]
+
     def peak_lr(self, model: ModelConfig) -> float:
-        """Return the peak learning rate of one size."""
-        return self.lr * (model.n_params_non_embedding / self.lr_size) ** self.lr_exponent
+        """Return AdamW's peak learning rate at one size."""
+        return self.base_lr * (model.n_params_non_embedding / self.lr_size) ** self.lr_exponent
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,8 @@ class _Training:
         self.branches = run.branches()
         self.intervals = lay_intervals(evaluation, tokenizer, 0)  # the same bases whatever the seed of a run
         self.model = network(run.model)
-        self.model.initialise(run.seed)
+        knows = run.model.architecture == "shortconv"
+        self.model.initialise(run.seed, torch.from_numpy(self.batches.frequencies()) if knows else None)
         if init is not None:
             self.model.load_state_dict(init)
         self.model.use_attention(devices.attention(run.train.length) if attention == "auto" else attention)

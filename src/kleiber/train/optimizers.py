@@ -84,35 +84,37 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """Take one step; matrices of one shape (or its transpose) are orthogonalised together."""
-        for group in self.param_groups:
-            by_shape: dict[tuple[int, ...], list[tuple[Tensor, list[Tensor]]]] = defaultdict(list)
-            for parameter in group["params"]:
-                update = self._momentum(parameter)
-                matrices = list(whole(update).unflatten(0, (self.stacked[parameter], -1)))
-                by_shape[tuple(sorted(matrices[0].shape))].append((parameter, matrices))
-            for members in by_shape.values():
-                self._apply(members, group["lr"])
+        (group,) = self.param_groups
+        parameters, gradients = group["params"], [p.grad for p in group["params"]]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[p]["momentum"] for p in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
+        ahead = torch._foreach_lerp(gradients, momenta, self.momentum)  # Nesterov's form
+        torch._foreach_mul_(parameters, 1 - group["lr"] * self.weight_decay)
+        torch._foreach_add_(parameters, self._orthogonal(ahead), alpha=-group["lr"])
 
-    def _momentum(self, parameter: Tensor) -> Tensor:
-        """Return Nesterov's look ahead along the momentum, which takes the gradient in."""
-        gradient, state = parameter.grad, self.state[parameter]
-        assert gradient is not None
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(gradient, 1 - self.momentum)
-        return gradient.lerp(state["momentum"], self.momentum)
-
-    def _apply(self, members: list[tuple[Tensor, list[Tensor]]], lr: float) -> None:
-        """Change some parameters whose matrices have one shape up to transposition."""
-        lying = [m if m.shape[0] <= m.shape[1] else m.mT for _, matrices in members for m in matrices]
-        steps = iter(orthogonalise(torch.stack(lying), self.dtype).float())
-        for parameter, matrices in members:
-            rows, columns = matrices[0].shape
-            parts = [next(steps) if rows <= columns else next(steps).mT for _ in matrices]
-            change = torch.cat(parts) * sqrt(max(1.0, rows / columns))
-            if isinstance(parameter, DTensor):
-                change = distribute_tensor(change, parameter.device_mesh, parameter.placements)
-            parameter.mul_(1 - lr * self.weight_decay).add_(change, alpha=-lr)
+    def _orthogonal(self, updates: list[Tensor]) -> list[Tensor]:
+        """Return each update with its matrices orthogonalised and scaled, in the pieces that it came in."""
+        by_shape: dict[tuple[int, ...], list[tuple[int, Tensor]]] = defaultdict(list)
+        parameters = self.param_groups[0]["params"]
+        for i, (parameter, update) in enumerate(zip(parameters, updates, strict=True)):
+            matrices = whole(update).unflatten(0, (self.stacked[parameter], -1))
+            lying = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
+            by_shape[tuple(lying.shape[1:])].append((i, lying))
+        found = list(updates)
+        for members in by_shape.values():
+            sizes = [len(matrices) for _, matrices in members]
+            done = orthogonalise(torch.cat([matrices for _, matrices in members]), self.dtype).float().split(sizes)
+            for (i, _), matrices in zip(members, done, strict=True):
+                rows, columns = parameters[i].shape[0] // self.stacked[parameters[i]], parameters[i].shape[1]
+                standing = matrices if rows <= columns else matrices.mT
+                change = standing.flatten(0, 1) * sqrt(max(1.0, rows / columns))
+                if isinstance(parameters[i], DTensor):
+                    change = distribute_tensor(change, parameters[i].device_mesh, parameters[i].placements)
+                found[i] = change
+        return found
 
 
 MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
