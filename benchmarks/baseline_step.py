@@ -145,7 +145,9 @@ def main() -> None:
             f"{whole[reference_kind] / value:5.2f} x dnabert2  {flops / value / peak:6.1%} of the peak  "
             f"optimizer {statistics.median(updates[name]) / value:5.1%}"
         )
-    print(f"preparing a part: {preparing * 1e3:.2f} ms, {options.parts * preparing / min(whole.values()):.2%} of a step")
+    print(
+        f"preparing a part: {preparing * 1e3:.2f} ms, {options.parts * preparing / min(whole.values()):.2%} of a step"
+    )
     machine = f"{platform.machine()}, torch {torch.__version__}"
     print(json.dumps({"machine": machine, "size": options.size, "peak": peak, "seconds": whole, "data": preparing}))
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from oracles.dnabert2 import Weights, gelu, linear, norm, slope
+from oracles.dnabert2 import Weights, attention, gelu, linear, norm
 
 
 def convolve(x: Tensor, real: Tensor, weight: Tensor) -> Tensor:
@@ -18,28 +16,6 @@ def convolve(x: Tensor, real: Tensor, weight: Tensor) -> Tensor:
         parts = [weight[j] * x[i + j - 1] for j in range(3) if 0 <= i + j - 1 < length and real[i + j - 1]]
         rows.append(torch.stack(parts).sum(0) if parts else torch.zeros_like(x[i]))
     return torch.stack(rows)
-
-
-def head_norm(x: Tensor, gain: Tensor) -> Tensor:
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * gain
-
-
-def attention(x: Tensor, real: Tensor, heads: int, w: Weights, name: str) -> Tensor:
-    length, width = x.shape
-    d = width // heads
-    q, k, v = linear(x, w, f"{name}.Wqkv").split(width, -1)
-    mixed = torch.zeros_like(x)
-    for head in range(heads):
-        part = slice(head * d, (head + 1) * d)
-        queries = head_norm(q[:, part], w[f"{name}.q_norm.weight"])
-        keys = head_norm(k[:, part], w[f"{name}.k_norm.weight"])
-        for i in range(length):
-            distance = (torch.arange(length) - i).abs()
-            scores = keys @ queries[i] / math.sqrt(d) - slope(head, heads) * distance
-            share = scores.masked_fill(~real, -math.inf).softmax(-1)
-            mixed[i, part] = share @ v[:, part]
-    return mixed
 
 
 def logits(w: Weights, ids: Tensor, real: Tensor, heads: int, layers: int) -> Tensor:

@@ -210,7 +210,16 @@ def test_the_schedule():
 
 
 @pytest.mark.parametrize(
-    "change", [{"length": 4}, {"mask_rate": 0.9}, {"lr": -0.1}, {"optimizer": "sgd"}, {"precision": "fp8"}, {"eval_masks": 9}, {"cooldown": 0}]
+    "change",
+    [
+        {"length": 4},
+        {"mask_rate": 0.9},
+        {"lr": -0.1},
+        {"optimizer": "sgd"},
+        {"precision": "fp8"},
+        {"eval_masks": 9},
+        {"cooldown": 0},
+    ],
 )
 def test_settings_that_cannot_be(change):
     with pytest.raises(ConfigError, match=rf"\[train\] {next(iter(change))}"):

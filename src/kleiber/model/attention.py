@@ -121,8 +121,4 @@ class SelfAttention(nn.Module):
             weight, offset = self.Wqkv.weight, self.Wqkv.bias
             q = F.linear(pick(x, rows), weight[:H], offset[:H]).view(B, -1, self.heads, d).transpose(1, 2)
             k, v = F.linear(x, weight[H:], offset[H:]).view(B, S, 2, self.heads, d).permute(2, 0, 3, 1, 4)
-        return attend(*self.prepare(q, k), v).transpose(1, 2).reshape(B, -1, H)
-
-    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries and keys as they are compared."""
-        return q, k
+        return attend(q, k, v).transpose(1, 2).reshape(B, -1, H)

@@ -78,8 +78,7 @@ class ModelConfig:
     def n_params_non_embedding(self) -> int:
         """The parameters of the blocks: what the ladder's sizes count."""
         h = self.hidden
-        order = 2 * (h // self.heads) if self.architecture == "shortconv" else 0  # norms of queries and keys
-        return self.layers * (4 * h * h + 9 * h + 3 * h * self.intermediate + order)
+        return self.layers * (4 * h * h + 9 * h + 3 * h * self.intermediate)
 
     def flops(self, rows: int, length: int, scored: int | None = None) -> dict[str, int]:
         """Count the floating-point operations of one training step: matrix products, forward and backward.

@@ -3,11 +3,11 @@
 ALiBi knows how far apart two tokens are and not which of them is on the left, so that DNABERT-2 scores a row and the
 row reversed alike. Here each token's vector also gets a weighted sum of its own and its two neighbours', dimension by
 dimension (a depthwise convolution of 3·H weights), and order is in everything that follows. Norms stand before
-attention and feed-forward instead of behind them (Xiong et al. 2020, arXiv:2002.04745), and queries and keys are
-normed (Henry et al. 2020, arXiv:2010.04245), with which deep and small networks learn at one rate. All other parts are
-DNABERT-2's own. What was tried and is not here: see the notebook.
+attention and feed-forward instead of behind them (Xiong et al. 2020, arXiv:2002.04745). All other parts are
+DNABERT-2's own. What was tried and earned no place (wider convolutions, more of them, rotated positions, norms of
+queries and keys, blocks that begin as nothing) is in the notebook.
 
-Shapes: B rows, S tokens in a row, K masked tokens in a row, H width, d width of a head.
+Shapes: B rows, S tokens in a row, K masked tokens in a row, H width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kleiber.model.attention import Attend, SelfAttention, pick
+from kleiber.model.attention import Attend, pick
 from kleiber.model.config import CONV_WIDTH, ModelConfig
 from kleiber.model.dnabert2 import DNABERT2, Bert, Block
 
@@ -39,29 +39,8 @@ class ShortConvolution(nn.Module):
         return torch.addcmul(torch.addcmul(x * here, left, before), right, after)
 
 
-class NormedSelfAttention(SelfAttention):
-    """Self-attention whose queries and keys are normed, so that no score grows without bound."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__(config)
-        self.q_norm = nn.LayerNorm(config.hidden // config.heads, bias=False)
-        self.k_norm = nn.LayerNorm(config.hidden // config.heads, bias=False)
-
-    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries and keys as they are compared."""
-        with torch.autocast(q.device.type, enabled=False):  # which would norm in fp32, at twice the time
-            return self._norm(q, self.q_norm), self._norm(k, self.k_norm)
-
-    def _norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), None, norm.eps)
-
-
 class PreNormBlock(Block):
     """DNABERT-2's block with its norms before attention and feed-forward."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__(config)
-        self.attention.self = NormedSelfAttention(config)
 
     def forward(self, x: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
         """Return (B, S, H), or (B, K, H) at the tokens `rows`."""

@@ -345,7 +345,11 @@ class _Training:
         self.rows.append(row)
         if not self.devices.is_first:
             return
-        save_state(self.folder / "checkpoints" / f"step-{branch.end}" / "model.safetensors", weights, {**asdict(model), "precision": train.precision})
+        save_state(
+            self.folder / "checkpoints" / f"step-{branch.end}" / "model.safetensors",
+            weights,
+            {**asdict(model), "precision": train.precision},
+        )
         self._sync_metrics()
         state = {"metrics": self.metrics.tell(), "rows": self.rows}
         write_atomic(self.folder / "rows.json", json.dumps(state, indent=1) + "\n")

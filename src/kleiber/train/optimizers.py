@@ -30,6 +30,7 @@ STEPS = 5
 STACKED = {"Wqkv.weight": 3, "gated_layers.weight": 2}
 """Matrices that a parameter of a network holds one below the other, by the end of its name; others are one."""
 
+
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the nearest orthogonal matrix of each, roughly: singular values end between about 0.7 and 1.2.
 
