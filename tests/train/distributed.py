@@ -1,6 +1,7 @@
 """What each process of the distributed tests runs: a tiny training, under torchrun.
 
-torchrun --nproc-per-node 2 tests/train/distributed.py PANEL FOLDER [--shard] [--micro 2] [--die-at 17] [--bf16] [--dnabert2]
+torchrun --nproc-per-node 2 tests/train/distributed.py PANEL FOLDER [--shard] [--micro 2] [--die-at 17] [--bf16]
+    [--dnabert2]
 """
 
 from __future__ import annotations

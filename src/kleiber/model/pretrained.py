@@ -1,8 +1,9 @@
 """Our networks as `transformers` models: masked language modelling, features, sequence classification.
 
 Thin: the networks are `kleiber.model.dnabert2` and `kleiber.model.shortconv`, and an exported folder holds those files
-and this one joined, so that it loads with ``trust_remote_code`` where kleiber is not installed. Nothing here is a buffer or depends on kleiber beyond
-the network, for that reason. Rejected: a second modelling file for export, which would drift from this one.
+and this one joined, so that it loads with ``trust_remote_code`` where kleiber is not installed. Nothing here is a
+buffer or depends on kleiber beyond the networks, for that reason. Rejected: a second modelling file for export, which
+would drift from this one.
 """
 
 from __future__ import annotations

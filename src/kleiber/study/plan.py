@@ -189,7 +189,8 @@ def checklist(study: Study, planned: Plan | None = None) -> list[dict[str, str]]
             True,
             f"tuned at {len(study.tune.sizes)} sizes"
             if study.tune.sizes
-            else f"{train.base_lr:g} at {train.lr_size:g} parameters, times (N / {train.lr_size:g})^{train.lr_exponent:g}",
+            else f"{train.base_lr:g} at {train.lr_size:g} parameters, times (N / {train.lr_size:g})^"
+            f"{train.lr_exponent:g}",
         ),
         _check(
             "at least 2 seeds of 3 configurations",

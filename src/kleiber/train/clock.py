@@ -35,7 +35,7 @@ def faster_precision(device: torch.device, turns: int = 8) -> str:
     Takes about a second on a processor. Some know bf16 by name only and compute it at a third of fp32's rate. The two
     take turns and the best of each counts, so that another job which comes and goes decides nothing.
     """
-    rates = {dtype: 0.0 for dtype in (torch.float32, torch.bfloat16)}
+    rates = dict.fromkeys((torch.float32, torch.bfloat16), 0.0)
     for _ in range(turns):
         for dtype in rates:
             rates[dtype] = max(rates[dtype], gemm_peak(device, dtype, repeats=2))

@@ -73,8 +73,8 @@ class TrainConfig:
     dropout
         0 by default: at these budgets models are short of capacity and data, not over-fitted.
     precision
-        ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where a matrix product is at least 1.5 times faster in it.
-        Measured once, when a run or a study begins, and kept.
+        ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: bf16 where a matrix product is at least 1.5 times as fast in
+        it. Measured once, when a run or a study begins, and kept.
     eval_rate
         Share of a held-out row's tokens in one mask set, all of them [MASK]; the same for every model, however trained.
     eval_masks

@@ -79,7 +79,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, parameters: Iterable[tuple[Tensor, int]], momentum: float, weight_decay: float, dtype: Any):
         stacks = list(parameters)
         super().__init__([{"params": [p for p, _ in stacks]}], {"lr": 0.0})
-        self.stacked = {p: n for p, n in stacks}
+        self.stacked = dict(stacks)
         self.momentum, self.weight_decay, self.dtype = momentum, weight_decay, dtype
 
     @torch.no_grad()
