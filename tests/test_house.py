@@ -9,7 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "kleiber"
 MODULES = sorted(SOURCE.rglob("*.py"))
-NEEDS_TORCH = {"kleiber.model.dnabert2", "kleiber.model.hub", "kleiber.model.pretrained", "kleiber.model.weights"}
+NEEDS_TORCH = {
+    f"kleiber.model.{name}" for name in ("attention", "dnabert2", "hub", "pretrained", "shortconv", "weights")
+}
 
 
 def module_name(path: Path) -> str:

@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, SequenceClassifierOutput
 
 from kleiber.model.config import ModelConfig
-from kleiber.model.dnabert2 import Head
+from kleiber.model.dnabert2 import Embeddings, Head
 from kleiber.model.shortconv import NETWORKS
 
 __all__ = [
@@ -95,6 +95,8 @@ class DNABERT2PreTrainedModel(PreTrainedModel):
 class DNABERT2Model(DNABERT2PreTrainedModel):
     """The encoder: a vector for each token; there is no pooler."""
 
+    embeddings: Embeddings
+
     def __init__(self, config: DNABERT2Config):
         super().__init__(config)
         self.body = NETWORKS[config.architecture].body  # its parts are this model's own, by the published names
@@ -118,7 +120,7 @@ class DNABERT2Model(DNABERT2PreTrainedModel):
         **unused: Any,
     ) -> BaseModelOutput:
         """Return ``last_hidden_state``, (B, S, H); `attention_mask` is 0 where there is padding."""
-        return BaseModelOutput(self.body.forward(self, input_ids, attention_mask, None, token_type_ids))
+        return BaseModelOutput(self.body.forward(self, input_ids, attention_mask, None, token_type_ids))  # type: ignore[arg-type]
 
 
 class DNABERT2ForMaskedLM(DNABERT2PreTrainedModel):

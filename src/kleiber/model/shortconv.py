@@ -82,6 +82,7 @@ class ShortConv(DNABERT2):
             goes into learning them.
         """
         super().initialise(seed)
+        assert isinstance(self.bert, ShortConvBert)
         generator = torch.Generator().manual_seed((seed + 1) % 2**63)
         with torch.no_grad():
             self.bert.convolution.weight.normal_(0.0, CONV_SPREAD, generator=generator)

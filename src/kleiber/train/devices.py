@@ -94,8 +94,10 @@ class Devices:
     def reshard(self, model: nn.Module) -> None:
         """Let the parameters be pieces again: after a forward pass alone, some are still whole, and are no one's."""
         if self.shard:
+            from torch.distributed.fsdp import FSDPModule
+
             for module in model.modules():
-                if hasattr(module, "reshard"):
+                if isinstance(module, FSDPModule):
                     module.reshard()
 
     def agree(self, values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ and orthogonalises the pieces of a sharded matrix each for itself.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import sqrt
 from typing import Any
 
@@ -83,7 +83,7 @@ class Muon(torch.optim.Optimizer):
         self.momentum, self.weight_decay, self.dtype = momentum, weight_decay, dtype
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take one step; matrices of one shape (or its transpose) are orthogonalised together."""
         (group,) = self.param_groups
         parameters, gradients = group["params"], [p.grad for p in group["params"]]
@@ -96,7 +96,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(parameters, 1 - group["lr"] * self.weight_decay)
         torch._foreach_add_(parameters, self._orthogonal(ahead), alpha=-group["lr"])
 
-    def _orthogonal(self, updates: list[Tensor]) -> list[Tensor]:
+    def _orthogonal(self, updates: Sequence[Tensor]) -> list[Tensor]:
         """Return each update with its matrices orthogonalised and scaled, in the pieces that it came in."""
         by_shape: dict[tuple[int, ...], list[tuple[int, Tensor]]] = defaultdict(list)
         parameters = self.param_groups[0]["params"]
