@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 from statistics import mean
@@ -82,7 +83,7 @@ def main() -> None:
         table[f"{architecture} {size} {budget:g}"] = value
         print(f"{architecture:<10}{size:>7} {budget / 1e6:.1f}M tokens: {value:.4f}, mean of {len(rows)}")
     ladder = [size for size in ("0.033M", "0.13M", "0.52M") if ("shortconv", size, 1.4e6) in found]
-    for smaller, larger in zip(ladder, ladder[1:], strict=False):
+    for smaller, larger in pairwise(ladder):
         pairs = [
             bits_between(a, b)
             for (_, a), (_, b) in zip(
