@@ -10,14 +10,17 @@ are alike within an isochore or a repeat, so that the error would be too small.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import inf, isfinite, sqrt
+from dataclasses import dataclass, replace
+from math import inf, isfinite, log, sqrt
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-__all__ = ["PairedDifference", "difference_of", "error_of", "influence"]
+from kleiber.errors import DataError
+
+__all__ = ["PairedDifference", "bits_between", "difference_of", "error_of", "influence"]
 
 Clusters = NDArray[np.float64] | NDArray[np.int64]
 
@@ -93,3 +96,30 @@ def difference_of(first: tuple[Clusters, Clusters], second: tuple[Clusters, Clus
     value = float(first[0].sum() / first[1].sum() - second[0].sum() / second[1].sum())
     parts = influence(*first) - influence(*second)
     return PairedDifference(value, error_of(parts, present), int(np.count_nonzero(present)))
+
+
+def bits_between(first: pl.DataFrame, second: pl.DataFrame) -> PairedDifference:
+    """Return the difference of two models in bits per base, first minus second, paired by cluster.
+
+    Parameters
+    ----------
+    first, second
+        A row a cluster of held-out DNA (``clusters.csv``): ``contig``, ``start``, ``n_bases``, ``nats``.
+
+    Raises
+    ------
+    DataError
+        When they were not scored on the same clusters.
+    """
+    place = ["contig", "start"]
+    if not first.select(place).equals(second.select(place)):
+        raise DataError(
+            f"The models were scored on other held-out DNA: {len(first)} clusters and {len(second)}, which begin at "
+            f"{_begins(first)} and {_begins(second)}.\n  Score both on the same: kleiber evaluate A B."
+        )
+    gap = difference_of(*((one["nats"].to_numpy(), one["n_bases"].to_numpy()) for one in (first, second)))
+    return replace(gap, value=gap.value / log(2), se=gap.se / log(2))
+
+
+def _begins(clusters: pl.DataFrame) -> str:
+    return ", ".join(f"{contig}:{start:,}" for contig, start in clusters.select("contig", "start").head(2).iter_rows())

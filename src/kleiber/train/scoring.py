@@ -30,6 +30,7 @@ from kleiber.train.strata import strata
 __all__ = ["CLUSTERS", "Scores", "held_out", "score_model"]
 
 CLUSTERS = "clusters.csv"
+ERRORS = 3.0  # paired ones that reversal has to cost of a model that is said to read order
 
 
 def held_out(
@@ -61,6 +62,11 @@ class Scores:
     intervals: tuple[float, float]
     orders: dict[str, PairedDifference]
     clusters: pl.DataFrame
+
+    @property
+    def reads_order(self) -> bool:
+        """Whether rows backwards cost more than `ERRORS` paired standard errors."""
+        return self.orders["reversed"].exceeds(ERRORS)
 
     @property
     def columns(self) -> dict[str, Any]:
