@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -208,7 +209,7 @@ def evaluate(
     ]
     if json:
         models_by_name = {str(name): facts for name, (facts, _) in zip(checkpoints, scored, strict=True)}
-        print(dumps({"models": models_by_name, "differences": pairs} if pairs else scored[0][0]))
+        print(dumps(_finite({"models": models_by_name, "differences": pairs} if pairs else scored[0][0])))
         return
     for name, (facts, _) in zip(checkpoints, scored, strict=True):
         if pairs:
@@ -271,6 +272,15 @@ def _score(
         rest = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions), seed)
         found["baselines"] = baselines(rest, corpus, cut, settings, evaluation)
     return found, scores.clusters
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON with null for what is no number: an error that one cluster cannot tell."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _difference(first: Any, second: Any) -> dict[str, Any]:

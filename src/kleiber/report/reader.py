@@ -290,7 +290,7 @@ def _clusters(out: Path) -> pl.DataFrame:
     if not path.is_file() or not path.stat().st_size:
         return pl.DataFrame(schema=CLUSTERS)
     try:
-        return pl.read_csv(path, schema_overrides=CLUSTERS).select(CLUSTERS)
+        return pl.read_csv(path, schema_overrides=CLUSTERS).select(*CLUSTERS)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path} is no CSV table of clusters: {error}.") from error
 

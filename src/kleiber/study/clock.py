@@ -138,6 +138,9 @@ class _RandomDNA:
         draw = np.random.default_rng(int(indices[0]))
         return np.frombuffer(b"ACGT", np.uint8)[draw.integers(0, 4, (len(indices), n_bases))]
 
+    def batch(self, indices: np.ndarray) -> np.ndarray:
+        return self.rows(indices, self.config.window)
+
     def tiles(self, stride: int) -> list[tuple[str, int]]:
         return [("random", k * stride) for k in range(2)]
 
