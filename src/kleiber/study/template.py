@@ -54,6 +54,7 @@ seeds  = 1                      # 2 or more tell noise from effect
 length = 128                    # tokens in a row
 batch = 16                      # rows in a step
 mask_rate = 0.4
+eval_masks = 1                  # sets of masks a held-out row is scored under: 3 are surer of small differences
 lr = 1.8e-3                     # peak learning rate at lr_size parameters, times (N / lr_size)^lr_exponent elsewhere
 lr_size = 1.3e5
 lr_exponent = -0.22
