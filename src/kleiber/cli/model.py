@@ -295,8 +295,9 @@ def _difference(first: Any, second: Any) -> dict[str, Any]:
 def _show_scores(found: dict[str, Any]) -> None:
     """Print the scores of one model."""
 
-    def show(what: str, bits: float, se: float, note: str = "") -> None:
-        print(f"{what:<26}{bits:.4f} ± {se:.4f}  {note}".rstrip())
+    def show(what: str, bits: float, se: float, note: str = "", sign: str = "") -> None:
+        error = f"{se:.4f}" if isfinite(se) else "unknown"
+        print(f"{what:<26}{bits:{sign}.4f} ± {error}  {note}".rstrip())
 
     by_cluster = f"{found['n_clusters']} clusters of DNA"
     show("bits/base", found["bits_per_base"], found["bits_per_base_se"], f"tokens under [MASK], {by_cluster}")
@@ -312,7 +313,7 @@ def _show_scores(found: dict[str, Any]) -> None:
         show(f"  {name.replace('_', ' ')}", part["bits_per_base"], part["bits_per_base_se"], note)
     for name, cost in found["orders"].items():
         words = {"reversed": "rows backwards", "shuffled": "rows shuffled", "complement": "the other strand"}
-        print(f"{f'  {words[name]}':<26}{cost['cost']:+.4f} ± {cost['se']:.4f}  paired")
+        show(f"  {words[name]}", cost["cost"], cost["se"], "cost, paired", "+")
     if not found["reads_order"]:
         print("  warning: it reads no order that can be told: rows backwards cost less than 3 paired standard errors")
     for name, baseline in found.get("baselines", {}).items():
