@@ -320,7 +320,7 @@ class Steps:
 
 
 def steps_along(study: StudyOutput, arm: str, along: str, over: str) -> Steps:
-    """Count the steps of an arm's models along one column at equal `over`, of one seed and all unique data."""
+    """Count the steps of an arm's models along one column at equal `over`; one seed, all unique data."""
     points = study.points(arm).filter(pl.col("bits_per_base").is_not_null())
     fresh = pl.col("n_unique_bases").fill_null(0)
     points = points.filter((pl.col("seed") == pl.col("seed").min()) & (fresh == fresh.max()))

@@ -50,7 +50,7 @@ class PairedDifference:
         return self.value - half, self.value + half
 
     def exceeds(self, errors: float) -> bool:
-        """Say whether the difference is above zero by more than so many standard errors; never where none is known."""
+        """Say whether the difference is above zero by more than so many known standard errors."""
         return isfinite(self.se) and self.value > errors * self.se
 
 
@@ -71,7 +71,7 @@ def influence(sums: Clusters, sizes: Clusters) -> NDArray[np.float64]:
 
 
 def error_of(parts: NDArray[np.float64], present: NDArray[np.bool_] | None = None) -> float:
-    """Return the standard error of a sum of independent parts, one of each cluster; NaN for fewer than two.
+    """Return the standard error of a sum of independent parts, one of each cluster; NaN below two.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def error_of(parts: NDArray[np.float64], present: NDArray[np.bool_] | None = Non
 
 
 def difference_of(first: tuple[Clusters, Clusters], second: tuple[Clusters, Clusters]) -> PairedDifference:
-    """Return the difference of two ratios over the same clusters, first minus second, and its paired error.
+    """Return the difference of two ratios over the same clusters, first minus second, with its error.
 
     Parameters
     ----------

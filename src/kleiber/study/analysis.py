@@ -28,7 +28,7 @@ __all__ = ["analyse", "name_stuck", "observations", "write_up"]
 
 
 def analyse(study: Study, out: Path) -> None:
-    """Write ``observations.csv``, ``.parquet``, ``clusters.csv``, ``baselines.json``, ``checklist.json``, ``fits/``."""
+    """Write the tables of observations and clusters, ``baselines.json``, ``checklist.json`` and ``fits/``."""
     runs = [training.run_of(study, out, unit) for unit in study.units()]
     baselines = _baselines(study, out)
     table = name_stuck(

@@ -203,7 +203,7 @@ def _score_where(
 
 
 def by_cluster(values: NDArray[Any], evaluation: Evaluation) -> NDArray[Any]:
-    """Return the sum of a value of each scored token, (M, R, K), in every cluster of the held-out DNA, (G,)."""
+    """Return the sums of a value of each scored token, (M, R, K), over clusters of held-out DNA, (G,)."""
     return np.bincount(evaluation.clusters, values.sum((0, 2)), minlength=n_clusters(evaluation.territory))
 
 
