@@ -31,7 +31,7 @@ def write_study(out: Path, name: str = "first", arms: dict[str, tuple[str, str, 
     rng = np.random.default_rng(seed)
     (out / "fits").mkdir(parents=True)
     (out / "study.toml").write_text(_toml(name, arms), encoding="utf-8")
-    rows = []
+    rows: list[dict[str, object]] = []
     for shift, (arm, (sampling, tokenizer, bases)) in zip((0.0, 0.012, 0.03, 1.2), arms.items(), strict=False):
         for size, (layers, hidden) in SIZES.items():
             n = round(float(size[:-1]) * 1e6)
@@ -54,11 +54,15 @@ def write_study(out: Path, name: str = "first", arms: dict[str, tuple[str, str, 
                     | {"epochs": d * bases / 2.5e6, "batch": 32, "steps": d // SLOTS_PER_STEP, "peak_lr": 3e-3}
                     | {"schedule": "wsd", "seed": 17, "annealed": True, "eval_set": f"held-{tokenizer}", "loss": loss}
                     | {"loss_se": 0.006, "bits_per_base": loss / math.log(2) / bases, "bits_per_base_se": 0.0025}
+                    | {"cost_reversed": 0.08, "cost_reversed_se": 0.01 if n > 1e5 else 0.04}
+                    | {"cost_shuffled": 0.12, "cost_shuffled_se": 0.01, "cost_complement": 0.001}
+                    | {"cost_complement_se": 0.008}
                     | {"accuracy": 0.01, "train_loss": loss, "flops": 6.2 * n * d, "flops_6nd": 6 * n * d}
                     | {"threads": 1, "status": "OK"}
                 )
         _write_fits(out, arm, shift)
     pl.DataFrame(rows).write_csv(out / "observations.csv")
+    _clusters(rows, rng).write_csv(out / "clusters.csv")
     _dump(
         out / "corpora.json",
         {
@@ -86,6 +90,21 @@ def write_study(out: Path, name: str = "first", arms: dict[str, tuple[str, str, 
         {"study": name, "kleiber": "0.1.0", "inputs": inputs},
     )
     return out
+
+
+def _clusters(rows: list[dict[str, object]], rng: np.random.Generator) -> pl.DataFrame:
+    """Ten clusters a model that sum up to its bits per base, most of their spread common to all models."""
+    hard = rng.normal(0, 0.05, 10)
+    parts = []
+    for row in rows:
+        bases = rng.integers(1500, 2500, 10)
+        bits = row["bits_per_base"] + hard + rng.normal(0, 0.001, 10)
+        bits += row["bits_per_base"] - (bits * bases).sum() / bases.sum()
+        known = {"run": [row["run"]] * 10, "steps": [row["steps"]] * 10, "contig": ["20"] * 10}
+        known |= {"start": [3_500_001 + 50_000 * k for k in range(10)]}
+        counts = {"n_tokens": bases // 4, "n_bases": bases, "nats": bits * bases * math.log(2)}
+        parts.append(pl.DataFrame(known | counts))
+    return pl.concat(parts)
 
 
 def _toml(name: str, arms: dict[str, tuple[str, str, float]]) -> str:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
+from scipy.stats import t as student_t
 from scipy.stats import ttest_rel
 
-from kleiber.report.measures import PUBLISHED, differences, frontier, optima, predicted_loss, published
+from kleiber.report.measures import PUBLISHED, differences, frontier, optima, predicted_loss, published, steps_along
 from kleiber.report.reader import Law, read_study
 from report.synthetic import LAW, law
 
@@ -60,7 +61,48 @@ def test_lines_go_through_a_methods_own_optima():
     assert frontier(Law("arm", "isoflop", {"estimates": {}})) is None
 
 
-def test_differences_are_paired_by_run(study_folder: Path):
+def test_differences_are_paired_by_run_and_cluster(study_folder: Path):
+    """Student's variance over runs, plus that over clusters of the mean of all cells, cluster by cluster."""
+    study = read_study(study_folder)
+    (found,) = [d for d in differences(study) if (d.arm, d.other) == ("ref-bpe", "ref-6mer")]
+    table, clusters = study.observations, study.clusters
+    cells: dict[str, np.ndarray] = {}
+    for arm in ("ref-bpe", "ref-6mer"):
+        gaps = []
+        for run, steps in table.filter(pl.col("arm") == arm).sort("size", "n_tokens").select("run", "steps").rows():
+            one = clusters.filter((pl.col("run") == run) & (pl.col("steps") == steps))
+            bases, nats = one["n_bases"].to_numpy(), one["nats"].to_numpy()
+            gaps.append((nats - nats.sum() / bases.sum() * bases) / bases.sum() / np.log(2))
+        cells[arm] = np.mean(gaps, axis=0)
+    of_clusters = np.sqrt(10 / 9 * ((cells["ref-bpe"] - cells["ref-6mer"]) ** 2).sum())
+    means = [
+        table.filter(table["arm"] == arm).group_by("size").agg(pl.col("bits_per_base").mean()).sort("size")
+        for arm in cells
+    ]
+    gaps = (means[0]["bits_per_base"] - means[1]["bits_per_base"]).to_numpy()
+    of_runs = gaps.std(ddof=1) / np.sqrt(5)
+    free = (of_runs**2 + of_clusters**2) ** 2 / (of_runs**4 / 4 + of_clusters**4 / 9)
+    half = student_t.ppf(0.975, free) * np.hypot(of_runs, of_clusters)
+    assert (found.mean, found.n_clusters) == (pytest.approx(gaps.mean()), 10)
+    assert (found.high - found.low) / 2 == pytest.approx(half)
+    assert of_clusters > 0
+
+
+def test_steps_are_paired_where_clusters_were_kept(study_folder: Path):
+    """Sizes differ by 0.01 bits and more, their own errors by 0.016 each: only pairs tell them apart."""
+    steps = steps_along(read_study(study_folder), "ref-bpe", "n_params", "n_tokens")
+    assert (steps.n, steps.falls, steps.clear_rises, steps.is_paired) == (12, 12, 0, True)
+    (study_folder / "clusters.csv").unlink()
+    table = pl.read_csv(study_folder / "observations.csv").with_columns(bits_per_base_se=0.016)
+    table.write_csv(study_folder / "observations.csv")
+    alone = steps_along(read_study(study_folder), "ref-bpe", "n_params", "n_tokens")
+    assert not alone.is_paired
+    assert alone.falls == 12
+    assert alone.clear_falls < steps.clear_falls
+
+
+def test_without_clusters_differences_are_paired_by_run(study_folder: Path):
+    (study_folder / "clusters.csv").unlink()
     study = read_study(study_folder)
     found = {(d.arm, d.other): d for d in differences(study)}
     assert len(found) == 6

@@ -76,10 +76,31 @@ def test_the_published_value_is_placed_against_the_interval(study_folder: Path):
 def test_a_loss_that_rises_with_data_is_told(study_folder: Path):
     table = pl.read_csv(study_folder / "observations.csv")
     worse = (pl.col("size") == "0.8M") & (pl.col("n_tokens") == 2_000_000)
-    table.with_columns(loss=pl.when(worse).then(6.0).otherwise("loss")).write_csv(study_folder / "observations.csv")
+    bits = pl.when(worse).then(2.5).otherwise("bits_per_base")
+    table.with_columns(bits_per_base=bits).write_csv(study_folder / "observations.csv")
     details = " ".join(findings.arm_findings(read_study(study_folder))[0].details)
-    assert "falls with data at 4 of 5 sizes" in details
-    assert "falls with size at 2 of 3 budgets" in details
+    by_data, by_size = (f"one {step} to the next, held-out bits per base fall at" for step in ("budget", "size"))
+    assert (
+        f"{by_data} 9 of 10 steps: at 9 by more than two paired standard errors; they rise by as much at 1." in details
+    )
+    assert (
+        f"{by_size} 11 of 12 steps: at 11 by more than two paired standard errors; they rise by as much at 1."
+        in details
+    )
+
+
+def test_what_order_is_worth_is_told_and_blindness_warned_of(study_folder: Path):
+    study = read_study(study_folder)
+    details = " ".join(findings.arm_findings(study)[0].details)
+    assert "reading rows backwards costs 0.080 ± 0.010, reading them shuffled costs 0.120 ± 0.010" in details
+    (warning,) = [sentence for sentence in doubts.sureness(study) if "backwards" in sentence]
+    assert warning.startswith("Warning: 24 of 60 models lose less than 3 paired standard errors")
+    assert "ref-bpe: 0.05M, 0.1M; pan-bpe" in warning
+    table = pl.read_csv(study_folder / "observations.csv").drop("cost_reversed")
+    table.write_csv(study_folder / "observations.csv")
+    study = read_study(study_folder)
+    assert not [sentence for sentence in doubts.sureness(study) if "backwards" in sentence]
+    assert "backwards" not in " ".join(findings.arm_findings(study)[0].details)
 
 
 def test_differences_within_noise_are_called_that(study_folder: Path):

@@ -8,11 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kleiber.errors import ConfigError
+from kleiber.model.config import shape_for
+from kleiber.study import clock
+from kleiber.study.clock import _with_rows
 from kleiber.study.config import load_study, parse_study
 from kleiber.study.plan import checklist, plan, vocab_size
 from kleiber.tokens.train import train_tokenizer
+from kleiber.train.config import Run, TrainConfig
 from study.conftest import TOY, kleiber
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,6 +121,32 @@ def test_gpus(toy):
         whole.hours_on("a1", 0.5)
     with pytest.raises(ConfigError, match="cannot be"):
         whole.hours_on("a100", 1.5)
+
+
+@given(st.integers(1, 2000), st.integers(0, 2000), st.integers(1, 2000))
+def test_a_smaller_batch_is_of_whole_micro_batches(batch, micro, rows):
+    """At most the rows that the clock asks for, as settings that can be, for the original's recipe too."""
+    micro, rows = min(micro, batch), min(rows, batch)
+    found = _with_rows(TrainConfig(batch=batch, micro_batch=micro), rows)
+    assert rows / 2 < found.batch <= rows
+    assert bool(found.micro_batch) == bool(micro)
+    if micro:
+        assert found.micro_batch <= micro
+        assert found.batch % found.micro_batch == 0
+    if micro > rows:
+        assert found.batch == rows
+
+
+def test_the_original_recipe_is_measured_in_fewer_rows_than_a_micro_batch(tmp_path, monkeypatch):
+    """As `kleiber plan studies/original.toml` does, whose micro-batches of 64 rows are more than a step may take."""
+    recipe = load_study(ROOT / "studies" / "original.toml").train
+    run = Run("tiny", shape_for("0.01M", 73, recipe.dropout), recipe, (1e6,), 1)
+    monkeypatch.setattr(clock, "OPERATIONS", 1e8)
+    monkeypatch.setattr(clock, "STEPS", 3)
+    monkeypatch.setattr(clock, "MOST", 3)
+    threads = torch.get_num_threads()
+    clock._measure(run, "3mer", str(tmp_path / "rate.json"), threads, "matmul", lambda share: None)
+    assert json.loads((tmp_path / "rate.json").read_text()) > 0
 
 
 def test_hours_here_are_measured(toy_study):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,7 +72,7 @@ def train(
         tensorboard (into the run's folder), or an installed module such as wandb or trackio.
     """
     import os
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
     from json import dumps
 
     import numpy as np
@@ -86,9 +87,8 @@ def train(
     from kleiber.tokens.tokenizer import load
     from kleiber.train.config import ORIGINAL_WINDOW, Run
     from kleiber.train.devices import leave
-    from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train as train_run
-    from kleiber.train.strata import strata
+    from kleiber.train.scoring import held_out
     from kleiber.train.trackers import open_tracker
 
     is_first = os.environ.get("RANK", "0") == "0"
@@ -109,8 +109,7 @@ def train(
         chosen = CorpusConfig(strategy, window, window, holdout)
         corpus = open_corpus(genome, store if strategy != "reference" else None, chosen, seed)
         held = open_corpus(genome, None, CorpusConfig("reference", rows, rows, holdout, "heldout"), seed)
-        evaluation = Evaluation.of(held, loaded, settings, seed)
-        evaluation = replace(evaluation, strata=strata(evaluation, loaded, genome, store))
+        evaluation = held_out(held, loaded, settings, seed, genome, store)
         labels: dict[str, str | int | float] = {"corpus": strategy, "tokenizer": tokenizer.stem, "size": size}
         run = Run(out.name, shape, settings, tuple(sorted(round(d) for d in tokens)), seed, start, labels)
         _refuse_another(
@@ -153,8 +152,7 @@ def _refuse_another(out: Path, asked: str) -> None:
 
 
 def evaluate(
-    checkpoint: Path,
-    *,
+    *checkpoints: Path,
     reference: Path | None = None,
     panel: Path | None = None,
     regions: Annotated[tuple[str, ...], Several] = (),
@@ -165,14 +163,18 @@ def evaluate(
     seed: int = 17,
     json: Annotated[bool, Flag] = False,
 ) -> None:
-    """Score a checkpoint, ours or a published DNABERT-2, on a genome: every scored token is [MASK].
+    """Score checkpoints, ours or a published DNABERT-2, on a genome; several are compared in pairs.
+
+    Every scored token is [MASK]. What a model loses when rows are read backwards, shuffled and from the other strand
+    says whether it reads order. The difference of two models has the standard error of pairs: both are scored on the
+    same clusters of DNA, whatever their tokenizers.
 
     Example: ``kleiber evaluate run --reference genome.fa.gz --regions chr8``
 
     Parameters
     ----------
-    checkpoint
-        A run's folder, a checkpoint, or a folder with config.json and weights.
+    checkpoints
+        Each a run's folder, a checkpoint, or a folder with config.json and weights.
     reference
         A FASTA file.
     panel
@@ -191,20 +193,47 @@ def evaluate(
     seed
         Decides the masks.
     json
-        Print JSON.
+        Print JSON: an object for one checkpoint; for several, ``models`` by name and their ``differences``.
     """
-    from dataclasses import asdict, replace
+    from itertools import combinations
     from json import dumps
 
     from kleiber.cli.genome import open_genome
-    from kleiber.corpus.sampling import CorpusConfig, open_corpus
+    from kleiber.errors import ConfigError
+
+    if len(set(checkpoints)) < max(1, len(checkpoints)):
+        raise ConfigError("Name one checkpoint to score, or several, each once.")
+    settings = TrainConfig(length=length, eval_rows=rows, eval_masks=masks)
+    models = [_load_with_tokenizer(checkpoint, tokenizer) for checkpoint in checkpoints]
+    with open_genome(reference, panel) as (genome, store):
+        scored = [_score(*model, genome, store, regions, settings, seed) for model in models]
+    pairs = [
+        {"first": str(checkpoints[i]), "second": str(checkpoints[j]), **_difference(scored[i][1], scored[j][1])}
+        for i, j in combinations(range(len(checkpoints)), 2)
+    ]
+    if json:
+        models_by_name = {str(name): facts for name, (facts, _) in zip(checkpoints, scored, strict=True)}
+        print(dumps(_finite({"models": models_by_name, "differences": pairs} if pairs else scored[0][0])))
+        return
+    for name, (facts, _) in zip(checkpoints, scored, strict=True):
+        if pairs:
+            print(name)
+        _show_scores(facts)
+    for pair in pairs:
+        print(
+            f"{pair['first']} - {pair['second']}: {pair['bits_per_base']:+.4f} ± {pair['bits_per_base_se']:.4f} "
+            f"bits/base, paired over {pair['n_clusters']} clusters of DNA "
+            f"(95 % interval {pair['interval'][0]:+.4f} to {pair['interval'][1]:+.4f})"
+        )
+
+
+def _load_with_tokenizer(checkpoint: Path, tokenizer: Path | None) -> tuple[Any, Any]:
+    """Return a model, on the GPU where there is one, and its tokenizer."""
+    import torch
+
     from kleiber.errors import DataError
     from kleiber.model.weights import load_model
     from kleiber.tokens.tokenizer import load
-    from kleiber.train.baselines import baselines
-    from kleiber.train.evaluate import Evaluation, score
-    from kleiber.train.intervals import lay_intervals, score_intervals
-    from kleiber.train.strata import strata
 
     model = load_model(checkpoint)
     beside = tokenizer or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "tokenizer.json"
@@ -215,35 +244,82 @@ def evaluate(
         raise DataError(
             f"{beside} has {cut.vocab_size:,} tokens, and {checkpoint} was trained on {model.config.vocab_size:,}."
         )
-    settings = TrainConfig(length=length, eval_rows=rows, eval_masks=masks)
-    with open_genome(reference, panel) as (genome, store):
-        bases = settings.row_tokens * cut.max_token_length
-        split = "heldout" if regions else "train"
-        corpus = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions, split), seed)
-        evaluation = Evaluation.of(corpus, cut, settings, seed)
-        evaluation = replace(evaluation, strata=strata(evaluation, cut, genome, store))
-        found = asdict(score(model, evaluation))
-        bits, se = score_intervals(model, evaluation, lay_intervals(evaluation, cut, 0), cut)
-        found |= {"bits_per_base_intervals": bits, "bits_per_base_intervals_se": se}
-        if store is not None:
-            drawn = open_corpus(genome, store, CorpusConfig("pangenome", bases, bases, regions, split), seed)
-            found["haplotypes"] = asdict(score(model, Evaluation.of_haplotypes(drawn, cut, settings, seed)))
-        if regions:
-            rest = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions), seed)
-            found["baselines"] = baselines(rest, corpus, cut, settings, evaluation)
-    if json:
-        print(dumps(found))
-        return
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), cut
 
-    def show(what: str, bits: float, se: float, note: str = "") -> None:
-        print(f"{what:<26}{bits:.4f} ± {se:.4f}  {note}".rstrip())
 
-    show("bits/base", found["bits_per_base"], found["bits_per_base_se"], "tokens under [MASK]")
-    show("  of the same bases", bits, se, "for every tokenizer")
-    apart = {**found["strata"], **({"haplotypes": found["haplotypes"]} if store is not None else {})}
+def _score(
+    model: Any, cut: Any, genome: Any, store: Any, regions: tuple[str, ...], settings: TrainConfig, seed: int
+) -> tuple[dict[str, Any], Any]:
+    """Return the scores of one model as JSON, and its nats by cluster."""
+    from dataclasses import asdict
+
+    from kleiber.corpus.sampling import CorpusConfig, open_corpus
+    from kleiber.train.baselines import baselines
+    from kleiber.train.evaluate import Evaluation, score
+    from kleiber.train.intervals import lay_intervals
+    from kleiber.train.scoring import held_out, score_model
+
+    bases = settings.row_tokens * cut.max_token_length
+    split = "heldout" if regions else "train"
+    corpus = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions, split), seed)
+    evaluation = held_out(corpus, cut, settings, seed, genome, store)
+    scores = score_model(model, evaluation, lay_intervals(evaluation, cut, 0), cut)
+    found = asdict(scores.score)
+    found |= {"bits_per_base_intervals": scores.intervals[0], "bits_per_base_intervals_se": scores.intervals[1]}
+    found["orders"] = {name: {"cost": cost.value, "se": cost.se} for name, cost in scores.orders.items()}
+    found["reads_order"] = scores.reads_order
+    found["n_clusters"] = len(scores.clusters)
+    if store is not None:
+        drawn = open_corpus(genome, store, CorpusConfig("pangenome", bases, bases, regions, split), seed)
+        found["haplotypes"] = asdict(score(model, Evaluation.of_haplotypes(drawn, cut, settings, seed)))
+    if regions:
+        rest = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions), seed)
+        found["baselines"] = baselines(rest, corpus, cut, settings, evaluation)
+    return found, scores.clusters
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON with null for what is no number: an error that one cluster cannot tell."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _difference(first: Any, second: Any) -> dict[str, Any]:
+    """Return the paired difference of two models from their nats by cluster."""
+    from kleiber.scaling.pairs import bits_between
+
+    gap = bits_between(first, second)
+    known = {"bits_per_base": gap.value, "bits_per_base_se": gap.se}
+    return {**known, "interval": list(gap.interval), "n_clusters": gap.n}
+
+
+def _show_scores(found: dict[str, Any]) -> None:
+    """Print the scores of one model."""
+
+    def show(what: str, bits: float, se: float, note: str = "", sign: str = "") -> None:
+        error = f"{se:.4f}" if isfinite(se) else "unknown"
+        print(f"{what:<26}{bits:{sign}.4f} ± {error}  {note}".rstrip())
+
+    by_cluster = f"{found['n_clusters']} clusters of DNA"
+    show("bits/base", found["bits_per_base"], found["bits_per_base_se"], f"tokens under [MASK], {by_cluster}")
+    show(
+        "  of the same bases",
+        found["bits_per_base_intervals"],
+        found["bits_per_base_intervals_se"],
+        "for every tokenizer",
+    )
+    apart = {**found["strata"], **({"haplotypes": found["haplotypes"]} if "haplotypes" in found else {})}
     for name, part in apart.items():
         note = f"{part['n_tokens']:,} tokens"
         show(f"  {name.replace('_', ' ')}", part["bits_per_base"], part["bits_per_base_se"], note)
+    for name, cost in found["orders"].items():
+        words = {"reversed": "rows backwards", "shuffled": "rows shuffled", "complement": "the other strand"}
+        show(f"  {words[name]}", cost["cost"], cost["se"], "cost, paired", "+")
+    if not found["reads_order"]:
+        print("  warning: it reads no order that can be told: rows backwards cost less than 3 paired standard errors")
     for name, baseline in found.get("baselines", {}).items():
         show(f"  beside {name}", baseline["bits_per_base"], baseline["se"])
     show("nats/token", found["loss"], found["loss_se"])

@@ -10,6 +10,7 @@ windows on disk, which for 10^8 windows are 70 GB that say nothing the seed does
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -28,7 +29,7 @@ from kleiber.genome.reference import Reference
 from kleiber.genome.store import Store, empty_store
 from kleiber.storage import digest
 
-__all__ = ["STRATEGIES", "Corpus", "CorpusConfig", "open_corpus"]
+__all__ = ["COMPLEMENT", "STRATEGIES", "Corpus", "CorpusConfig", "open_corpus"]
 
 STRATEGIES = ("reference", "pangenome", "variant")
 WINDOWS = np.uint64(counter.stream_id("windows"))
@@ -136,6 +137,7 @@ class Corpus:
 
     def __init__(self, reference: Reference, panel: Panel | None, config: CorpusConfig, seed: int):
         self.reference, self.panel, self.config, self.seed = reference, panel, config, seed
+        self._territory_seed = seed
         names = {contig.name for contig in panel.contigs} if panel else {contig.name for contig in reference.contigs}
         if config.contigs:
             names &= {reference.resolve(contig) for contig in config.contigs}
@@ -203,6 +205,12 @@ class Corpus:
                 draws.fill(part.bases, part.store, part.n_slots, part.slots, which, rank, start, rows)
             self._turn(some, rows)
         return out
+
+    def drawn_by(self, seed: int) -> Corpus:
+        """Return the same windows of the same territory in the order of another seed."""
+        other = copy(self)
+        other.seed = seed
+        return other
 
     def tiles(self, stride: int) -> list[tuple[str, int]]:
         """Return (contig, start) of reference windows every `stride` bases of the territory, in order.
@@ -298,7 +306,8 @@ class Corpus:
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides the windows."""
         panel = self.panel.fingerprint if self.panel else None
-        return digest([self.reference.fingerprint, panel, asdict(self.config), self.seed])
+        seeds = [self.seed] if self.seed == self._territory_seed else [self.seed, self._territory_seed]
+        return digest([self.reference.fingerprint, panel, asdict(self.config), *seeds])
 
     @property
     def _is_span(self) -> bool:
@@ -378,7 +387,7 @@ class Corpus:
 
     def _turn(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         if self.config.reverse_complement:
-            draws.strands(np.uint64(self.seed), STRANDS, indices, self.config.reverse_complement, _COMPLEMENT, out)
+            draws.strands(np.uint64(self.seed), STRANDS, indices, self.config.reverse_complement, COMPLEMENT, out)
 
     def _is_turned(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         probe = np.full((len(indices), 1), ord("A"), np.uint8)
@@ -425,6 +434,7 @@ def _records(part: _Part, slot: int, start: int, window: int) -> list[dict[str, 
     return held
 
 
-_COMPLEMENT = np.arange(256, dtype=np.uint8)
+COMPLEMENT = np.arange(256, dtype=np.uint8)
+"""What stands on the other strand for each letter; others than A, C, G and T stay."""
 for _a, _b in ("AT", "CG"):
-    _COMPLEMENT[ord(_a)], _COMPLEMENT[ord(_b)] = ord(_b), ord(_a)
+    COMPLEMENT[ord(_a)], COMPLEMENT[ord(_b)] = ord(_b), ord(_a)

@@ -13,6 +13,8 @@ from kleiber.report.reader import Law, StudyOutput
 
 __all__ = ["limits", "sureness"]
 
+ERRORS = 3  # paired ones that reversal has to cost of a model that is said to read order
+
 
 def sureness(study: StudyOutput) -> list[str]:
     """Say how far the numbers can be trusted.
@@ -35,6 +37,7 @@ def sureness(study: StudyOutput) -> list[str]:
     sentences += [f"{', '.join(arms)}: {warning}." for warning, arms in warned.items()]
     if laws and not any(law.raw.get("holdouts") for law in laws):
         sentences.append("No hold-out was made: how well the laws predict models that they have not seen is not known.")
+    sentences += _blind_to_order(study)
     sentences += [sentence for law in laws if (sentence := _largest_left_out(study, law))]
     seeds = study.observations.group_by("arm", "size", "n_tokens").agg(pl.col("seed").n_unique())["seed"]
     if len(seeds) and (seeds.max() or 0) < 2:  # type: ignore[operator]
@@ -43,6 +46,23 @@ def sureness(study: StudyOutput) -> list[str]:
             "only know of them through the scatter about the law."
         )
     return sentences
+
+
+def _blind_to_order(study: StudyOutput) -> list[str]:
+    """Warn of models to which the order of tokens makes no difference that can be told."""
+    asked = study.observations.drop_nulls("cost_reversed")
+    cost, error = pl.col("cost_reversed"), pl.col("cost_reversed_se").fill_nan(None)
+    is_told = (cost > ERRORS * error).fill_null(False)
+    blind = asked.filter(~is_told)
+    if blind.is_empty():
+        return []
+    names = blind.group_by("arm", maintain_order=True).agg(pl.col("size").unique(maintain_order=True))
+    listed = "; ".join(f"{arm}: {', '.join(sizes)}" for arm, sizes in names.iter_rows())
+    return [
+        f"Warning: {len(blind)} of {len(asked)} models lose less than {ERRORS:g} paired standard errors when rows are "
+        f"read backwards ({listed}): they have learned which tokens stand near, but not their order, as far as can be "
+        "told."
+    ]
 
 
 def _largest_left_out(study: StudyOutput, law: Law) -> str:

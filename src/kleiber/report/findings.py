@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
-from kleiber.report.measures import differences, is_far, published, strongest_baselines
+from kleiber.report.measures import differences, is_far, published, steps_along, strongest_baselines
 from kleiber.report.numbers import compact, interval, plus_minus, signed
 from kleiber.report.reader import Law, StudyOutput
 
@@ -28,6 +27,11 @@ STATUS = {
     "MAX_ITER": "the fit ran out of iterations, so its numbers are not final",
     "REFUSED": "the fit was refused",
     "UNKNOWN": "the fit does not state its status",
+}
+ORDERS = {
+    "reversed": "reading rows backwards",
+    "shuffled": "reading them shuffled",
+    "complement": "reading the other strand",
 }
 PARAMETERS = {"E": "E", "alpha": "α", "beta": "β", "a": "a"}
 
@@ -134,7 +138,8 @@ def arm_findings(study: StudyOutput) -> list[ArmFindings]:
             key, details = f"{arm} has no scored model yet.", []
         else:
             key, details = _exponent_sentence(study, arm), [_range_sentence(study, arm, points)]
-            details += _monotone_sentences(arm, points)
+            details += _monotone_sentences(study, arm)
+            details += _order_sentences(study, arm)
             details += _published_sentences(study, arm)
         found.append(ArmFindings(arm, arm_label(study, arm), key, tuple(details)))
     return found
@@ -193,26 +198,36 @@ def _range_sentence(study: StudyOutput, arm: str, points: pl.DataFrame) -> str:
     return sentence + "."
 
 
-def _monotone_sentences(arm: str, points: pl.DataFrame) -> list[str]:
-    """Say at how many sizes the loss falls with data, and at how many budgets with size, within two standard errors."""
+def _monotone_sentences(study: StudyOutput, arm: str) -> list[str]:
+    """Say at how many steps from one budget, and one size, to the next the held-out loss falls."""
     sentences = []
-    for along, over, name in (
-        ("n_tokens", "size", "data at {} of {} sizes"),
-        ("n_params", "n_tokens", "size at {} of {} budgets"),
-    ):
-        # One replicate, all unique data: repeats on purpose are no step along D or N.
-        fresh = pl.col("n_unique_bases").fill_null(0)
-        groups = points.filter((pl.col("seed") == pl.col("seed").min()) & (fresh == fresh.max())).partition_by(over)
-        groups = [group.sort(along) for group in groups if len(group) > 1]
-        if not groups:
-            continue
-        falls = 0
-        for group in groups:
-            loss, error = group["loss"].to_numpy(), group["loss_se"].fill_null(0).to_numpy()
-            slack = 2 * np.hypot(error[1:], error[:-1])
-            falls += bool((np.diff(loss) <= slack).all())
-        sentences.append(f"Held-out loss falls with {name.format(falls, len(groups))} (within two standard errors).")
+    for along, over, name in (("n_tokens", "size", "budget"), ("n_params", "n_tokens", "size")):
+        steps = steps_along(study, arm, along, over)
+        if steps.n:
+            kind = "paired standard errors" if steps.is_paired else "standard errors, not paired"
+            sentences.append(
+                f"From one {name} to the next, held-out bits per base fall at {steps.falls} of "
+                f"{_plural(steps.n, 'step')}: at {steps.clear_falls} by more than two {kind}; they rise by as much at "
+                f"{steps.clear_rises}."
+            )
     return sentences
+
+
+def _order_sentences(study: StudyOutput, arm: str) -> list[str]:
+    """Say what the best model of an arm loses when rows are read in other orders."""
+    asked = study.points(arm).drop_nulls("cost_reversed").sort("bits_per_base")
+    if asked.is_empty():
+        return []
+    best = asked.row(0, named=True)
+    costs = [
+        f"{words} costs {plus_minus(best[f'cost_{name}'], best[f'cost_{name}_se'])}"
+        for name, words in ORDERS.items()
+        if best[f"cost_{name}"] is not None
+    ]
+    return [
+        f"Does it read order? Of its best model ({best['size']}, {compact(best['n_tokens'])} tokens) "
+        f"{', '.join(costs)} bits per base (± paired standard error)."
+    ]
 
 
 def _published_sentences(study: StudyOutput, arm: str) -> list[str]:
@@ -248,9 +263,13 @@ def between_arms(study: StudyOutput) -> list[str]:
         verdict = f"{better} scores better than {worse}" if d.is_clear else "no difference can be told from noise"
         sentences.append(
             f"{d.arm} − {d.other}: {signed(d.mean)} bits per base (95 % interval {signed(d.low)} to {signed(d.high)}; "
-            f"{d.n_cells} pairs from {d.n_runs} runs each): {verdict}."
+            f"{d.n_cells} pairs from {d.n_runs} runs each{_on_clusters(d.n_clusters)}): {verdict}."
         )
     return sentences
+
+
+def _on_clusters(n: int) -> str:
+    return f" on {n} clusters of held-out DNA" if n else ""
 
 
 def what_was_run(study: StudyOutput) -> list[str]:

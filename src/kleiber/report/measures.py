@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,13 +17,16 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from kleiber.report.reader import Law, StudyOutput
+from kleiber.scaling.pairs import error_of, influence
 
 __all__ = [
     "PUBLISHED",
     "PUBLISHED_FLOPS",
     "Difference",
+    "Paired",
     "PowerLaw",
     "Published",
+    "Steps",
     "differences",
     "frontier",
     "is_far",
@@ -31,6 +35,7 @@ __all__ = [
     "predicted_loss",
     "published",
     "size_count",
+    "steps_along",
     "strongest_baselines",
 ]
 
@@ -183,12 +188,41 @@ def misfit(study: StudyOutput, law: Law) -> tuple[float, float | None] | None:
     return spread, spread / typical if typical > 0 else None
 
 
+class Paired:
+    """What the clusters of held-out DNA say of the difference of two models of a study."""
+
+    def __init__(self, study: StudyOutput):
+        self._of: dict[tuple[str, int], NDArray[np.float64]] = {}
+        tables = study.clusters.partition_by("run", "steps", as_dict=True)
+        places = [table.select("contig", "start") for table in tables.values()]
+        self.is_known = bool(places) and all(place.equals(places[0]) for place in places)
+        if not self.is_known:
+            return
+        self.n = len(places[0])
+        for (run, steps), table in tables.items():
+            parts = influence(table["nats"].to_numpy(), table["n_bases"].to_numpy())
+            self._of[str(run), int(steps)] = parts / math.log(2)
+
+    def influence(self, point: dict[str, Any]) -> NDArray[np.float64] | None:
+        """Return what each cluster adds to a model's bits per base, (G,); None where it is not known."""
+        return self._of.get((str(point["run"]), int(point["steps"]))) if self.is_known and point["steps"] else None
+
+    def error(self, one: dict[str, Any], other: dict[str, Any]) -> float | None:
+        """Return the paired standard error of the difference of two models' bits per base; None if not known."""
+        parts = [self.influence(point) for point in (one, other)]
+        if parts[0] is None or parts[1] is None or self.n < 2:
+            return None
+        return error_of(parts[0] - parts[1])
+
+
 @dataclass(frozen=True)
 class Difference:
     """Mean paired difference of held-out bits per base, `arm` minus `other`, with its 95 % interval.
 
     Attributes
     ----------
+    n_clusters
+        Clusters of held-out DNA that the interval knows of; 0 where nats by cluster were not kept.
     n_cells, n_runs
         Pairs of (size, data, seed) that both arms have, and the training runs (size, seed) they come from.
     """
@@ -200,6 +234,7 @@ class Difference:
     high: float
     n_cells: int
     n_runs: int
+    n_clusters: int = 0
 
     @property
     def is_clear(self) -> bool:
@@ -210,8 +245,9 @@ class Difference:
 def differences(study: StudyOutput) -> list[Difference]:
     """Compare every pair of arms at equal size, data and seed.
 
-    Budgets of one run share a trunk, so the run is the unit: the interval is Student's, over the means of the runs.
-    Both arms are scored on the same DNA, so what remains is the noise of training and the effect itself.
+    Budgets of one run share a trunk, so the run is the unit of training, and a cluster of held-out DNA is the unit of
+    scoring: both kinds of luck are in the interval, as the sum of two variances (runs and clusters are crossed) with
+    Satterthwaite's degrees of freedom. What a cluster or a budget makes hard for both arms cancels.
     """
     cell = ["arm", "size", "n_tokens", "seed"]
     scored = study.observations.filter(pl.col("bits_per_base").is_not_null())
@@ -219,15 +255,89 @@ def differences(study: StudyOutput) -> list[Difference]:
     # A study that repeats data on purpose has several runs a cell: least unique data with least, most with most.
     table = table.with_columns(repeat=pl.col("n_unique_bases").fill_null(0).rank("ordinal").over(cell))
     keys = [*cell[1:], "repeat"]
+    paired = Paired(study)
     found = []
     for arm, other in combinations(study.arms, 2):
         one, two = (table.filter(pl.col("arm") == name) for name in (arm, other))
         pairs = one.join(two, on=keys, how="inner", suffix="_other", nulls_equal=True)
         pairs = pairs.with_columns(gap=pl.col("bits_per_base") - pl.col("bits_per_base_other"))
-        runs = pairs.group_by("size", "seed", "repeat", maintain_order=True).agg(pl.col("gap").mean())["gap"].to_numpy()
+        run = ["size", "seed", "repeat"]
+        runs = pairs.group_by(run, maintain_order=True).agg(pl.col("gap").mean())["gap"].to_numpy()
         if len(runs) < 2:
             continue
         mean = float(runs.mean())
-        half = float(student_t.ppf(0.975, len(runs) - 1) * runs.std(ddof=1) / math.sqrt(len(runs)))
-        found.append(Difference(arm, other, mean, mean - half, mean + half, len(pairs), len(runs)))
+        errors = [(runs.std(ddof=1) / math.sqrt(len(runs)), len(runs) - 1)]
+        weighted = pairs.with_columns(weight=1 / (pl.len().over(run) * len(runs)))
+        of_clusters = _error_of_mean(paired, weighted)
+        if of_clusters is not None:
+            errors.append((of_clusters, paired.n - 1))
+        half = _half_width(errors)
+        n_clusters = paired.n if of_clusters is not None else 0
+        found.append(Difference(arm, other, mean, mean - half, mean + half, len(pairs), len(runs), n_clusters))
     return found
+
+
+def _error_of_mean(paired: Paired, pairs: pl.DataFrame) -> float | None:
+    """Return the error over clusters of a weighted mean of differences; None where one of them is not known."""
+    if not paired.is_known or paired.n < 2:
+        return None
+    total = np.zeros(paired.n)
+    for row in pairs.iter_rows(named=True):
+        one = paired.influence(row)
+        other = paired.influence({"run": row["run_other"], "steps": row["steps_other"]})
+        if one is None or other is None:
+            return None
+        total += row["weight"] * (one - other)
+    return error_of(total)
+
+
+def _half_width(errors: list[tuple[float, int]]) -> float:
+    """Return half of a 95 % interval from independent standard errors, each with its degrees of freedom."""
+    variance = sum(se**2 for se, _ in errors)
+    if variance == 0:
+        return 0.0
+    free = variance**2 / sum(se**4 / df for se, df in errors)
+    return float(student_t.ppf(0.975, free)) * math.sqrt(variance)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How bits per base go from one size, or one budget, of an arm to the next.
+
+    Attributes
+    ----------
+    n, falls, clear_falls, clear_rises
+        Steps; those that fall; those that fall, and rise, by more than two standard errors.
+    is_paired
+        Whether all of those errors are paired.
+    """
+
+    n: int
+    falls: int
+    clear_falls: int
+    clear_rises: int
+    is_paired: bool
+
+
+def steps_along(study: StudyOutput, arm: str, along: str, over: str) -> Steps:
+    """Count the steps of an arm's models along one column at equal `over`; one seed, all unique data."""
+    points = study.points(arm).filter(pl.col("bits_per_base").is_not_null())
+    fresh = pl.col("n_unique_bases").fill_null(0)
+    points = points.filter((pl.col("seed") == pl.col("seed").min()) & (fresh == fresh.max()))
+    paired = Paired(study)
+    gaps: list[tuple[float, float]] = []
+    is_paired = True
+    for group in points.partition_by(over):
+        for one, other in pairwise(group.sort(along).iter_rows(named=True)):
+            error = paired.error(one, other)
+            if error is None:
+                is_paired = False
+                error = math.hypot(one["bits_per_base_se"] or 0.0, other["bits_per_base_se"] or 0.0)
+            gaps.append((other["bits_per_base"] - one["bits_per_base"], error))
+    return Steps(
+        len(gaps),
+        sum(gap < 0 for gap, _ in gaps),
+        sum(gap < -2 * se for gap, se in gaps),
+        sum(gap > 2 * se for gap, se in gaps),
+        is_paired,
+    )

@@ -42,9 +42,23 @@ OPTIONAL = {
     "bits_per_base_variant_sites_se": pl.Float64,
     "bits_per_base_soft_masked": pl.Float64,
     "bits_per_base_soft_masked_se": pl.Float64,
+    "cost_reversed": pl.Float64,
+    "cost_reversed_se": pl.Float64,
+    "cost_shuffled": pl.Float64,
+    "cost_shuffled_se": pl.Float64,
+    "cost_complement": pl.Float64,
+    "cost_complement_se": pl.Float64,
     "eval_set": pl.String,
     "bases_per_token": pl.Float64,
     "status": pl.String,
+}
+CLUSTERS = {
+    "run": pl.String,
+    "steps": pl.Int64,
+    "contig": pl.String,
+    "start": pl.Int64,
+    "n_bases": pl.Float64,
+    "nats": pl.Float64,
 }
 
 
@@ -110,6 +124,8 @@ class StudyOutput:
         The parsed study file.
     observations
         Annealed points first and only; `REQUIRED` columns are there, `OPTIONAL` ones may be all null.
+    clusters
+        Nats and bases of each model (run and steps) by cluster of held-out DNA; no rows where they were not kept.
     laws
         ``{arm: {method: Law}}``.
     extra
@@ -122,6 +138,7 @@ class StudyOutput:
     study: dict[str, Any]
     study_text: str
     observations: pl.DataFrame
+    clusters: pl.DataFrame
     laws: dict[str, dict[str, Law]]
     extra: dict[str, Any]
     curves: tuple[Curve, ...]
@@ -221,6 +238,7 @@ def read_study(out: Path) -> StudyOutput:
         study=study,
         study_text=text,
         observations=observations,
+        clusters=_clusters(out),
         laws=laws,
         extra=extra,
         curves=curves,
@@ -264,6 +282,17 @@ def _observations(out: Path, missing: list[str]) -> pl.DataFrame:
     table = table.with_columns(pl.lit(None, pl.String).alias(c) for c in types if c not in table.columns)
     table = table.with_columns(_typed(name, kind) for name, kind in types.items())
     return table.filter(pl.col("annealed").fill_null(True) & pl.col("loss").is_finite().fill_null(False))
+
+
+def _clusters(out: Path) -> pl.DataFrame:
+    """Read the nats by cluster; a study of an earlier version has none, and then differences are between runs only."""
+    path = out / "clusters.csv"
+    if not path.is_file() or not path.stat().st_size:
+        return pl.DataFrame(schema=CLUSTERS)
+    try:
+        return pl.read_csv(path, schema_overrides=CLUSTERS).select(*CLUSTERS)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path} is no CSV table of clusters: {error}.") from error
 
 
 def _typed(name: str, kind: Any) -> pl.Expr:

@@ -268,7 +268,7 @@ def _differences(study: StudyOutput, pairs: list[Difference], name: str, heading
         "What was found",
         heading,
         "Mean difference of held-out bits per base at equal size, tokens and seed, with its 95 % interval over runs "
-        "(left of zero: the first-named arm is better)." + note,
+        "and clusters of held-out DNA (left of zero: the first-named arm is better)." + note,
         "Interval plot of paired differences in bits per base between arms, with a line at zero.",
         rows,
         layers,

@@ -210,11 +210,12 @@ def _differences(study: StudyOutput) -> Table:
             Cell(f"{signed(d.low)} to {signed(d.high)}", d.low),
             Cell(str(d.n_cells), d.n_cells),
             Cell(str(d.n_runs), d.n_runs),
+            Cell(str(d.n_clusters) if d.n_clusters else "–", d.n_clusters),
             Cell("yes" if d.is_clear else "no"),
         )
         for d in differences(study)
     ]
-    header = ("arm", "minus arm", "bits/base", "95 % interval", "pairs", "runs each", "clear of zero")
+    header = ("arm", "minus arm", "bits/base", "95 % interval", "pairs", "runs each", "clusters", "clear of zero")
     return Table("differences", "Paired differences of held-out bits per base", header, tuple(rows))
 
 

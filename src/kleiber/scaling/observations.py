@@ -127,7 +127,11 @@ class Observations:
         else:
             warnings.append("no column says which points are annealed; all are taken as final")
         _refuse_mixtures(table, row, name)
+        warnings += _mixed_precision(table, row)
         chosen = {key: _column(table, key, asked.get(key), name) for key in ALIASES}
+        if chosen["se"] and "se" not in asked and table[chosen["se"]].cast(pl.Float64, strict=False).is_nan().any():
+            warnings.append(f"the standard errors in column {chosen['se']!r} are not all known, and none is used")
+            chosen["se"] = None
         if chosen["D"] is None and chosen["C"] is not None and chosen["N"] is not None:
             values = {key: positive(table, column, row, name) for key in ("N", "C") if (column := chosen[key])}
             with np.errstate(over="ignore"):
@@ -327,6 +331,17 @@ def _refuse_mixtures(table: pl.DataFrame, row: NDArray[np.int64], name: str) -> 
                 f"{name}, row {row[other]}, column {column!r}: {kinds[other]!r}, and {kinds[0]!r} in row {row[0]}.\n"
                 f"  Losses of different kinds do not share a law. Fit one kind: --where {column}={kinds[0]}."
             )
+
+
+def _mixed_precision(table: pl.DataFrame, row: NDArray[np.int64]) -> list[str]:
+    """Name the rows that were trained in another precision than most."""
+    if "precision" not in table.columns or table["precision"].n_unique() < 2:
+        return []
+    usual = table["precision"].value_counts(sort=True)["precision"][0]
+    other = (table["precision"] != usual).fill_null(True).to_numpy()
+    named = ", ".join(map(str, row[other][:10])) + (", …" if other.sum() > 10 else "")
+    kinds = ", ".join(map(str, table["precision"].filter(pl.Series(other)).unique(maintain_order=True).to_list()))
+    return [f"rows of different precision share this fit: {kinds} in row {named}, {usual} in the others"]
 
 
 def _refuse_other_flops(C: NDArray[np.float64], product: NDArray[np.float64], row: NDArray, where: str) -> None:

@@ -1,4 +1,4 @@
-"""From finished runs to a table, baselines, laws, figures and the report. Everything here can be made again from runs.
+"""From finished runs to tables, baselines, laws, figures and the report. Everything here can be made again from runs.
 
 The table holds only what is reproducible to the byte; wall times stay with the runs that took them.
 """
@@ -28,13 +28,14 @@ __all__ = ["analyse", "name_stuck", "observations", "write_up"]
 
 
 def analyse(study: Study, out: Path) -> None:
-    """Write ``observations.csv`` and ``.parquet``, ``baselines.json``, ``checklist.json`` and ``fits/``."""
+    """Write the tables of observations and clusters, ``baselines.json``, ``checklist.json`` and ``fits/``."""
     runs = [training.run_of(study, out, unit) for unit in study.units()]
     baselines = _baselines(study, out)
     table = name_stuck(
         observations(out, runs), {arm: found["unigram"]["bits_per_base"] for arm, found in baselines.items()}
     )
     write_atomic(out / "observations.csv", table.write_csv())
+    write_atomic(out / "clusters.csv", _clusters(out, runs).write_csv())
     _write_parquet(table, out / "observations.parquet")
     _write_json(out / "baselines.json", baselines)
     _write_json(out / "checklist.json", checklist(study, stages.planned(study, out)))
@@ -55,6 +56,20 @@ def observations(out: Path, runs: list[Run]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None).with_columns(
         epochs=pl.col("n_bases") / pl.col("n_unique_bases")
     )
+
+
+def _clusters(out: Path, runs: list[Run]) -> pl.DataFrame:
+    """Return the nats of every annealed model by cluster of held-out DNA, each with its run and steps."""
+    from kleiber.train.scoring import CLUSTERS
+
+    parts = []
+    for run in runs:
+        for row in json.loads((training.run_folder(out, run) / "rows.json").read_bytes())["rows"]:
+            path = training.run_folder(out, run) / "checkpoints" / f"step-{row['steps']}" / CLUSTERS
+            known = (pl.lit(run.name).alias("run"), pl.lit(row["steps"]).alias("steps"))
+            if path.exists():  # a run of an earlier version has none
+                parts.append(pl.read_csv(path, schema_overrides={"contig": pl.String}).select(*known, pl.all()))
+    return pl.concat(parts) if parts else pl.DataFrame()
 
 
 def name_stuck(table: pl.DataFrame, frequencies: dict[str, float]) -> pl.DataFrame:

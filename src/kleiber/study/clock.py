@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from kleiber.errors import StateError
+from kleiber.genome.assembly import Region
 from kleiber.study.config import Study
 from kleiber.study.engine import Job, run_jobs
 from kleiber.study.plan import STAGES, Plan, PlannedRun
-from kleiber.train.config import Run
+from kleiber.train.config import Run, TrainConfig
 
 __all__ = ["LARGEST", "measure_rates", "predict_seconds"]
 
@@ -86,8 +87,9 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
     spec = "6mer" if spec.endswith(("6mer", ".json")) else spec
     tokenizer = train_tokenizer(spec, dna.rows(np.arange(2000), 700))
     step = sum(run.model.flops(run.train.batch, run.train.length, run.train.batch * run.train.n_masked).values())
-    rows = max(1, min(run.train.batch, int(run.train.batch * OPERATIONS / step)))
-    settings = replace(run.train, batch=rows, eval_rows=2, precision=choices["precision"])
+    settings = _with_rows(run.train, max(1, min(run.train.batch, int(run.train.batch * OPERATIONS / step))))
+    settings = replace(settings, precision=choices["precision"])
+    rows = settings.batch
     model = replace(run.model, vocab_size=tokenizer.vocab_size)
     evaluation: Any = Evaluation.of(dna, tokenizer, settings, 1)  # type: ignore[arg-type]
     steps = STEPS
@@ -101,6 +103,12 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
         seconds = statistics.median(stopwatch.seconds())
         steps = round(min(MOST, max(STEPS, SECONDS / seconds)))
     Path(path).write_text(json.dumps(step * rows / run.train.batch / seconds))
+
+
+def _with_rows(train: TrainConfig, rows: int) -> TrainConfig:
+    """Return the settings with a smaller batch, of whole micro-batches, which may have to be smaller, too."""
+    micro = min(train.micro_batch, rows)
+    return replace(train, batch=rows - rows % micro if micro else rows, micro_batch=micro, eval_rows=2)
 
 
 class _Stopwatch:
@@ -123,6 +131,7 @@ class _RandomDNA:
     """What stands for a corpus while the clock runs: random bases, as many as are asked for."""
 
     fingerprint = "random"
+    territory = (Region("random", 0, 1_000_000),)
 
     class config:
         window = 700
@@ -130,6 +139,9 @@ class _RandomDNA:
     def rows(self, indices: np.ndarray, n_bases: int) -> np.ndarray:
         draw = np.random.default_rng(int(indices[0]))
         return np.frombuffer(b"ACGT", np.uint8)[draw.integers(0, 4, (len(indices), n_bases))]
+
+    def batch(self, indices: np.ndarray) -> np.ndarray:
+        return self.rows(indices, self.config.window)
 
     def tiles(self, stride: int) -> list[tuple[str, int]]:
         return [("random", k * stride) for k in range(2)]

@@ -185,13 +185,17 @@ def planned(study: Study, out: Path) -> Plan:
     return plan(study, n_unique, known)
 
 
-def corpus_of(study: Study, out: Path, arm: str, unique: float = 1.0, full_rows: bool = False) -> Corpus:
+def corpus_of(
+    study: Study, out: Path, arm: str, unique: float = 1.0, full_rows: bool = False, seed: int | None = None
+) -> Corpus:
     """Open what one arm reads: windows of the training territory, by its strategy.
 
     Parameters
     ----------
     full_rows
         Let windows reach as far as a full row may, where the original recipe cuts and pads them, too.
+    seed
+        Of the run that reads it: replicates draw other windows of one territory. The study's when None.
     """
     reference, panel = genome(study, out)
     entry = study.arms[arm]
@@ -206,7 +210,8 @@ def corpus_of(study: Study, out: Path, arm: str, unique: float = 1.0, full_rows:
         unique=unique,
         reverse_complement=entry.reverse_complement,
     )
-    return open_corpus(reference, panel if entry.sampling != "reference" else None, config, study.study.seed)
+    corpus = open_corpus(reference, panel if entry.sampling != "reference" else None, config, study.study.seed)
+    return corpus if seed is None else corpus.drawn_by(seed)
 
 
 def heldout_corpus(study: Study, out: Path, spec: str) -> Corpus:

@@ -56,6 +56,8 @@ architecture = "shortconv"      # reads order; "dnabert2" is the published netwo
 [train]                         # Muon with AdamW, at rates that were measured: see `kleiber train --help`
 length = 128                    # tokens in a row
 batch = 16                      # rows in a step
+eval_rows = 500                 # held-out rows, spread evenly
+eval_masks = 1                  # sets of masks each is scored under; more of both are surer of small differences
 """
 
 

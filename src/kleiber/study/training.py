@@ -33,7 +33,7 @@ def run_of(study: Study, out: Path, unit: Unit) -> Run:
     """
     arm = study.arms[unit.arm]
     tokenizer = stages.tokenizer_of(study, out, arm.tokenizer)
-    corpus = stages.corpus_of(study, out, unit.arm, unit.unique)
+    corpus = stages.corpus_of(study, out, unit.arm, unit.unique, seed=unit.seed)
     heldout = stages.heldout_corpus(study, out, arm.tokenizer)
     label = stages.tokenizer_label(arm.tokenizer)
     model = shape_for(unit.size, tokenizer.vocab_size, study.train.dropout, study.model.architecture)
@@ -99,17 +99,15 @@ def train_unit(study: Study, out: Path, unit: Unit, choices: dict[str, Any], pro
 
 def train_here(study: Study, out: Path, unit: Unit, choices: dict[str, Any], progress: Callable[[float], None]) -> None:
     """Train one unit in this process, or as one of the processes of ``torchrun``."""
-    from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train
-    from kleiber.train.strata import strata
+    from kleiber.train.scoring import held_out
 
     run = settle(run_of(study, out, unit), choices)
     spec = study.arms[unit.arm].tokenizer
     tokenizer = stages.tokenizer_of(study, out, spec)
     heldout = stages.heldout_corpus(study, out, spec)
-    evaluation = Evaluation.of(heldout, tokenizer, study.train, study.study.seed)
-    evaluation = replace(evaluation, strata=strata(evaluation, tokenizer, *stages.genome(study, out)))
-    corpus = stages.corpus_of(study, out, unit.arm, unit.unique)
+    evaluation = held_out(heldout, tokenizer, study.train, study.study.seed, *stages.genome(study, out))
+    corpus = stages.corpus_of(study, out, unit.arm, unit.unique, seed=unit.seed)
     folder, threads, attention = run_folder(out, run), choices["threads"], choices["attention"]
     train(run, corpus, tokenizer, evaluation, folder, threads, progress, attention=attention)
 

@@ -33,7 +33,7 @@ def baselines(
     span = training.config.window
     fitted = _codes(training.batch(np.arange(-(-MARKOV_BASES // span))))
     tiles = heldout.tiles(span)
-    scored, clusters = _codes(heldout.tile_rows(tiles, span)), cluster_ids(tiles)
+    scored, clusters = _codes(heldout.tile_rows(tiles, span)), cluster_ids(tiles, heldout.territory)
     scores = {"uniform": {"bits_per_base": 2.0, "se": 0.0}, "unigram": _unigram(training, tokenizer, train, evaluation)}
     for order in MARKOV_ORDERS:
         scores[f"markov-{order}"] = _markov(order, fitted, scored, clusters)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from kleiber import counter
-from kleiber.model.dnabert2 import DNABERT2
 from kleiber.tokens.bits import base_nats, bits_per_base, letters
 from kleiber.tokens.tokenizer import CODES, Tokenizer
 from kleiber.train.batches import MASK
@@ -81,7 +81,7 @@ def _interval(seed: int, contig: str, stretch: int) -> NDArray[np.int64]:
 
 @torch.inference_mode()
 def score_intervals(
-    model: DNABERT2, evaluation: Evaluation, intervals: Intervals, tokenizer: Tokenizer, chunk: int = 64
+    model: nn.Module, evaluation: Evaluation, intervals: Intervals, tokenizer: Tokenizer, chunk: int = 64
 ) -> tuple[float, float]:
     """Return the bits per base of the intervals, and their standard error clustered by region."""
     model.eval()

@@ -35,11 +35,12 @@ from kleiber.train.checkpoint import load_state, restore, save_state, saved_prec
 from kleiber.train.clock import Clock, faster_precision
 from kleiber.train.config import Branch, Run
 from kleiber.train.devices import Devices, whole
-from kleiber.train.evaluate import Evaluation, score
-from kleiber.train.intervals import lay_intervals, score_intervals
+from kleiber.train.evaluate import Evaluation
+from kleiber.train.intervals import lay_intervals
 from kleiber.train.optimizers import Optimizers
 from kleiber.train.original import IGNORED, OriginalBatches
 from kleiber.train.schedule import learning_rate
+from kleiber.train.scoring import CLUSTERS, score_model
 from kleiber.train.trackers import Tracker
 
 __all__ = ["train"]
@@ -292,8 +293,7 @@ class _Training:
     def _finish(self, branch: Branch) -> None:
         """Score an annealed model and record its observation."""
         self._write_time()
-        result = score(self.model, self.evaluation)
-        by_interval = score_intervals(self.model, self.evaluation, self.intervals, self.batches.tokenizer)
+        scores = score_model(self.model, self.evaluation, self.intervals, self.batches.tokenizer)
         train, model = self.run.train, self.run.model
         tokens = branch.end * train.batch * train.length
         flops = branch.end * self.flops_per_step
@@ -320,18 +320,7 @@ class _Training:
             "cooldown_fraction": train.cooldown if train.schedule == "wsd" else 1.0,
             "seed": self.run.seed,
             "annealed": True,
-            "loss": result.loss,
-            "loss_se": result.loss_se,
-            "bits_per_base": result.bits_per_base,
-            "bits_per_base_se": result.bits_per_base_se,
-            "accuracy": result.accuracy,
-            **{
-                f"bits_per_base_{name}{suffix}": value
-                for name, stratum in result.strata.items()
-                for suffix, value in (("", stratum.bits_per_base), ("_se", stratum.bits_per_base_se))
-            },
-            "bits_per_base_intervals": by_interval[0],
-            "bits_per_base_intervals_se": by_interval[1],
+            **scores.columns,
             "train_loss": self._train_loss(branch) if self.devices.is_first else None,
             "flops": flops,
             "flops_6nd": 6 * model.n_params * tokens,
@@ -345,11 +334,9 @@ class _Training:
         self.rows.append(row)
         if not self.devices.is_first:
             return
-        save_state(
-            self.folder / "checkpoints" / f"step-{branch.end}" / "model.safetensors",
-            weights,
-            {**asdict(model), "precision": train.precision},
-        )
+        checkpoint = self.folder / "checkpoints" / f"step-{branch.end}"
+        save_state(checkpoint / "model.safetensors", weights, {**asdict(model), "precision": train.precision})
+        write_atomic(checkpoint / CLUSTERS, scores.clusters.write_csv())
         self._sync_metrics()
         state = {"metrics": self.metrics.tell(), "rows": self.rows}
         write_atomic(self.folder / "rows.json", json.dumps(state, indent=1) + "\n")
