@@ -84,6 +84,7 @@ def train(
     from kleiber.train.config import ORIGINAL_WINDOW, Run
     from kleiber.train.devices import leave
     from kleiber.train.evaluate import Evaluation
+    from kleiber.train.intervals import lay_intervals
     from kleiber.train.loop import train as train_run
     from kleiber.train.strata import strata
     from kleiber.train.trackers import open_tracker
@@ -119,8 +120,9 @@ def train(
         n_threads = threads or len(os.sched_getaffinity(0))
         with Narrator().bar(f"training {shape.n_params:,} parameters") as told:
             observations = train_run(
-                run, corpus, loaded, evaluation, out, n_threads, told, weights, shard, shown, settings.attention
-            )
+                run, corpus, loaded, evaluation, out, n_threads, told, weights, shard, shown, settings.attention,
+                lay_intervals(held, loaded, settings),
+            )  # fmt: skip
         if shown is not None:
             shown.finish()
     for row in observations if is_first else ():
@@ -175,7 +177,7 @@ def evaluate(
         A haplotype store instead: its reference is scored, tokens over its variant sites also apart, and as many rows
         drawn from its haplotypes.
     regions
-        Contigs or blocks to score, beside token frequencies and Markov chains of the rest; all when none is named.
+        Contigs or blocks to score, beside token frequencies and counts of bases of the rest; all when none is named.
     tokenizer
         The tokenizer.json, when there is none beside the checkpoint.
     length
@@ -197,7 +199,7 @@ def evaluate(
     from kleiber.errors import DataError
     from kleiber.model.weights import load_model
     from kleiber.tokens.tokenizer import load
-    from kleiber.train.baselines import baselines
+    from kleiber.train.baselines import territory_counts, token_baselines
     from kleiber.train.evaluate import Evaluation, score
     from kleiber.train.intervals import lay_intervals, score_intervals
     from kleiber.train.strata import strata
@@ -219,14 +221,16 @@ def evaluate(
         evaluation = Evaluation.of(corpus, cut, settings, seed)
         evaluation = replace(evaluation, strata=strata(evaluation, cut, genome, store))
         found = asdict(score(model, evaluation))
-        bits, se = score_intervals(model, evaluation, lay_intervals(evaluation, cut, 0), cut)
+        intervals = lay_intervals(corpus, cut, settings)
+        bits, se = score_intervals(model, intervals)
         found |= {"bits_per_base_intervals": bits, "bits_per_base_intervals_se": se}
         if store is not None:
             drawn = open_corpus(genome, store, CorpusConfig("pangenome", bases, bases, regions, split), seed)
             found["haplotypes"] = asdict(score(model, Evaluation.of_haplotypes(drawn, cut, settings, seed)))
         if regions:
             rest = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions), seed)
-            found["baselines"] = baselines(rest, corpus, cut, settings, evaluation)
+            known = token_baselines(rest, cut, settings, evaluation, intervals)
+            found["baselines"] = known | territory_counts(rest, corpus)
     if json:
         print(dumps(found))
         return
@@ -236,12 +240,23 @@ def evaluate(
 
     show("bits/base", found["bits_per_base"], found["bits_per_base_se"], "tokens under [MASK]")
     show("  of the same bases", bits, se, "for every tokenizer")
+    if "baselines" in found:
+        known = found["baselines"]["unigram"]
+        bits, se = known["bits_per_base_intervals"], known["bits_per_base_intervals_se"]
+        show("    by frequencies alone", bits, se)
     apart = {**found["strata"], **({"haplotypes": found["haplotypes"]} if store is not None else {})}
     for name, part in apart.items():
         note = f"{part['n_tokens']:,} tokens"
         show(f"  {name.replace('_', ' ')}", part["bits_per_base"], part["bits_per_base_se"], note)
-    for name, baseline in found.get("baselines", {}).items():
-        show(f"  beside {name}", baseline["bits_per_base"], baseline["se"])
+    for kind in ("uniform", "unigram", "markov-", "two-sided-") if "baselines" in found else ():
+        alike = {name: one for name, one in found["baselines"].items() if name.startswith(kind)}
+        name = min(alike, key=lambda name: alike[name]["bits_per_base"])
+        show(
+            f"  beside {name}",
+            alike[name]["bits_per_base"],
+            alike[name]["se"],
+            "the best chain" if kind == "markov-" else "",
+        )
     show("nats/token", found["loss"], found["loss_se"])
     print(f"{'accuracy':<26}{found['accuracy']:.4f}")
     print(f"{'scored':<26}{found['n_tokens']:,} tokens, {found['n_bases']:,} bases")

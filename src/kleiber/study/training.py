@@ -100,6 +100,7 @@ def train_unit(study: Study, out: Path, unit: Unit, choices: dict[str, Any], pro
 def train_here(study: Study, out: Path, unit: Unit, choices: dict[str, Any], progress: Callable[[float], None]) -> None:
     """Train one unit in this process, or as one of the processes of ``torchrun``."""
     from kleiber.train.evaluate import Evaluation
+    from kleiber.train.intervals import lay_intervals
     from kleiber.train.loop import train
     from kleiber.train.strata import strata
 
@@ -111,7 +112,8 @@ def train_here(study: Study, out: Path, unit: Unit, choices: dict[str, Any], pro
     evaluation = replace(evaluation, strata=strata(evaluation, tokenizer, *stages.genome(study, out)))
     corpus = stages.corpus_of(study, out, unit.arm, unit.unique)
     folder, threads, attention = run_folder(out, run), choices["threads"], choices["attention"]
-    train(run, corpus, tokenizer, evaluation, folder, threads, progress, attention=attention)
+    intervals = lay_intervals(heldout, tokenizer, study.train)
+    train(run, corpus, tokenizer, evaluation, folder, threads, progress, attention=attention, intervals=intervals)
 
 
 def train_all(study: Study, out: Path, say: Narrator, engine: Engine = POOL, task: tuple[int, int] = (0, 1)) -> None:

@@ -36,7 +36,7 @@ from kleiber.train.clock import Clock
 from kleiber.train.config import Branch, Run
 from kleiber.train.devices import Devices, whole
 from kleiber.train.evaluate import Evaluation, score
-from kleiber.train.intervals import lay_intervals, score_intervals
+from kleiber.train.intervals import Intervals, score_intervals
 from kleiber.train.original import IGNORED, OriginalBatches
 from kleiber.train.schedule import learning_rate
 from kleiber.train.trackers import Tracker
@@ -59,6 +59,7 @@ def train(
     shard: bool = False,
     tracker: Tracker | None = None,
     attention: str = "auto",
+    intervals: Intervals | None = None,
 ) -> list[dict[str, Any]]:
     """Train one run to the end, or go on where it was stopped; return one observation a budget.
 
@@ -79,6 +80,8 @@ def train(
     attention
         How attention is computed, one of `kleiber.model.config.BACKENDS`, or ``"auto"`` for what is usually fastest on
         the device; the bytes of the result depend on it.
+    intervals
+        Score every annealed model on these, too.
 
     Raises
     ------
@@ -92,6 +95,7 @@ def train(
         with stop_asked() as stop, naming(folder):
             training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init, attention)
             training.tracker = tracker if devices.is_first else None
+            training.intervals = intervals
             training.run_to_end()
         if devices.is_first:
             config = {**asdict(run), "corpus": corpus.fingerprint, "tokenizer": tokenizer.fingerprint}
@@ -130,7 +134,7 @@ class _Training:
         kind = OriginalBatches if run.train.original else Batches
         self.batches = kind(corpus, tokenizer, run.train, run.seed)
         self.branches = run.branches()
-        self.intervals = lay_intervals(evaluation, tokenizer, 0)  # the same bases whatever the seed of a run
+        self.intervals: Intervals | None = None
         self.model = DNABERT2(run.model)
         self.model.initialise(run.seed)
         if init is not None:
@@ -281,7 +285,6 @@ class _Training:
         """Score an annealed model and record its observation."""
         self._write_time()
         result = score(self.model, self.evaluation)
-        by_interval = score_intervals(self.model, self.evaluation, self.intervals, self.batches.tokenizer)
         train, model = self.run.train, self.run.model
         tokens = branch.end * train.batch * train.length
         flops = branch.end * self.flops_per_step
@@ -316,8 +319,7 @@ class _Training:
                 for name, stratum in result.strata.items()
                 for suffix, value in (("", stratum.bits_per_base), ("_se", stratum.bits_per_base_se))
             },
-            "bits_per_base_intervals": by_interval[0],
-            "bits_per_base_intervals_se": by_interval[1],
+            **self._of_intervals(),
             "train_loss": self._train_loss(branch) if self.devices.is_first else None,
             "flops": flops,
             "flops_6nd": 6 * model.n_params * tokens,
@@ -333,6 +335,12 @@ class _Training:
         self._sync_metrics()
         state = {"metrics": self.metrics.tell(), "rows": self.rows}
         write_atomic(self.folder / "rows.json", json.dumps(state, indent=1) + "\n")
+
+    def _of_intervals(self) -> dict[str, float]:
+        if self.intervals is None:
+            return {}
+        bits, se = score_intervals(self.model, self.intervals)
+        return {"bits_per_base_intervals": bits, "bits_per_base_intervals_se": se}
 
     def _write_time(self) -> None:
         if self.devices.is_first:
