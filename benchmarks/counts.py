@@ -2,8 +2,8 @@
 
     python benchmarks/counts.py chr20.GRCh37.fa.gz
 
-Plain: 0 to 5 bases on each side, one base more on both sides at a time, p = (n + 8 p_before) / (N + 8) from uniform, one
-strand. Shipped: what reports show, both strands and w = 16. Fitted on 2.5 Mb, on 20 Mb, and on all but chr20:3-4 Mb.
+Plain: 0 to 5 bases on each side, one base more on both sides at a time, p = (n + 8 p_before) / (N + 8) from uniform,
+one strand. Shipped: what reports show, both strands and w = 16. Fitted on 2.5 Mb, 20 Mb, and all but chr20:3-4 Mb.
 """
 
 from __future__ import annotations
