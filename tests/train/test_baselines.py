@@ -37,8 +37,8 @@ def test_the_curve_is_of_what_a_run_has_read(embedded, windows):
     tokenizer = train_tokenizer("bpe64", windows[:200])
     training, heldout = corpora(embedded, tokenizer)
     curve = count_curve(training, heldout, tokenizer, TRAIN, [4 * 3, 4 * 8])
-    assert [point["n_rows"] for point in curve] == [1, 2, 8, 12, 32]
-    assert [point["n_tokens"] for point in curve] == [32 * n for n in (1, 2, 8, 12, 32)]
+    assert [point["n_rows"] for point in curve] == [1, 4, 12, 32]
+    assert [point["n_tokens"] for point in curve] == [32 * n for n in (1, 4, 12, 32)]
     batches, counts, n_bases = Batches(training, tokenizer, TRAIN, 1), WordCounts(6), 0
     for step in range(8):
         batch = batches[step]
@@ -49,13 +49,26 @@ def test_the_curve_is_of_what_a_run_has_read(embedded, windows):
         n_bases += batch.n_bases
     assert curve[-1]["n_bases"] == n_bases
     text = CODES[embedded[0].bases("20")[3_980_000:4_000_000]]
-    nats, bases = counts.nats(text, np.zeros(len(text), np.int64))
+    territory = 2_980_000  # bases of training; a share exp(-n / territory) of them is in no window
+    times = n_bases / (territory * (1 - np.exp(-n_bases / territory)))
+    nats, bases = counts.nats(text, np.zeros(len(text), np.int64), 16 * times)
     for name, sums in zip(counts.models, nats, strict=True):
         expected = bits_per_base(sums[0], bases[0])
         assert curve[-1]["scores"][name]["bits_per_base"] == pytest.approx(expected, abs=1e-9), name
         assert 0 < curve[-1]["scores"][name]["se"] < 0.1
     best = [point["scores"]["two-sided-mean"]["bits_per_base"] for point in curve]
     assert best[-1] < best[0] - 0.1
+
+
+def test_reading_again_does_no_harm(embedded):
+    """Counts of ten readings of a small territory are about those of one; with a fixed weight they would be worse."""
+    tokenizer = train_tokenizer("3mer", np.empty((0, 0), np.uint8))
+    training, heldout = corpora(embedded, tokenizer, include=("20:3,000,001-3,004,500",))
+    once, often = (
+        count_curve(training, heldout, tokenizer, TRAIN, [n])[-1]["scores"]["two-sided-2"]["bits_per_base"]
+        for n in (50, 500)
+    )
+    assert often < once + 0.003
 
 
 def test_rows_of_the_original_recipe_are_cut_where_it_cuts_them(embedded):

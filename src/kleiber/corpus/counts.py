@@ -24,7 +24,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["LONGEST", "WordCounts"]
+__all__ = ["LONGEST", "WEIGHT", "WordCounts"]
 
 LONGEST = 13  # bases: tables of 450 MB, chains up to order 12
 WEIGHT = 16.0

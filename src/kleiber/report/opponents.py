@@ -88,7 +88,7 @@ def _is_of(name: str, kind: str) -> bool:
 
 
 def worth(curve: list[CountPoint], bits: float) -> Worth | None:
-    """Return how many bases of counting score `bits`, between two points on a straight line over log bases."""
+    """Return how many bases of counting score `bits`: between two points, on a line over log bases."""
     if not curve:
         return None
     if bits > curve[0].best:
@@ -102,7 +102,7 @@ def worth(curve: list[CountPoint], bits: float) -> Worth | None:
 
 
 def worth_sentence(study: StudyOutput, arm: str, row: dict[str, Any]) -> str:
-    """Say how many bases of counting one annealed model is worth, and what counting makes of all that it read."""
+    """Say how many bases of counting one annealed model is worth."""
     curve = count_curve(study, arm)
     found = worth(curve, row["bits_per_base"]) if row.get("bits_per_base") is not None else None
     if found is None:

@@ -167,7 +167,7 @@ def score_intervals(model: torch.nn.Module, intervals: Intervals, chunk: int = 6
 
 
 def score_frequencies(frequencies: NDArray[np.float64], intervals: Intervals) -> tuple[float, float]:
-    """Return what `score_intervals` does for a model that knows the frequencies of tokens, (V,), and nothing else."""
+    """Return what `score_intervals` does for a model that knows token frequencies, (V,), and nothing else."""
     n_masks = intervals.rows[0][2].shape[1]
     by_letter = np.maximum(frequencies, LEAST) @ intervals.letters.astype(float)
     return _summary(np.tile(by_letter, (len(intervals.codes), n_masks, 1)), intervals)
