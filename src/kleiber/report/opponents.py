@@ -22,9 +22,9 @@ from kleiber.report.style import Figure, arm_group, figure, layer, log_axis, siz
 __all__ = ["KINDS", "CountPoint", "Worth", "count_curve", "counts_figure", "worth", "worth_sentence"]
 
 KINDS = {
-    "markov-": "the bases before (best order)",
-    "two-sided-": "the bases on both sides (best width)",
-    "two-sided-mean": "mean of both sides and chains from either end",
+    "markov-": "before (best order)",
+    "two-sided-": "both sides (best width)",
+    "two-sided-mean": "both sides, mean",
 }
 
 
@@ -133,7 +133,7 @@ def counts_figure(study: StudyOutput, arm: str) -> Figure | None:
         "x": log_axis(alt.X, "n_bases", "bases read"),
         "y": alt.Y("bits_per_base:Q", title="held-out bits per base", scale=alt.Scale(zero=False)),
     }
-    dash = alt.StrokeDash("counts:N", sort=list(KINDS.values()), title="counts of")
+    dash = alt.StrokeDash("counts:N", sort=list(KINDS.values()), title="counts of the bases")
     tip = tooltip("counts:N", "model:N", "n_bases:Q", "n_tokens:Q", "bits_per_base:Q")
     lines = layer("counts").mark_line(color="#8a8f98", strokeWidth=1.6, point={"color": "#8a8f98", "size": 25})
     points = layer("model").mark_point()

@@ -229,7 +229,14 @@ def _counts(study: StudyOutput) -> Table:
                     Cell(str(found or "–"), found.n_bases if found else None),
                 )
             )
-    header = ("arm", "D (tokens)", "bases", *KINDS.values(), "best network", "worth (bases of counting)")
+    header = (
+        "arm",
+        "D (tokens)",
+        "bases",
+        *(f"counts of the bases {kind}" for kind in KINDS.values()),
+        "best network",
+        "worth (bases of counting)",
+    )
     return Table("counts", "Counts of bases, in bits per base, fitted on what the runs read", header, tuple(rows))
 
 
