@@ -21,14 +21,12 @@ from kleiber.model.config import shape_for
 from kleiber.model.shortconv import network
 from kleiber.model.weights import load_weights
 from kleiber.storage import read_manifest
-from kleiber.tokens.kmer import KmerTokenizer
 from kleiber.tokens.train import train_tokenizer
 from kleiber.train import loop
 from kleiber.train.batches import Batches
 from kleiber.train.checkpoint import load_state
 from kleiber.train.config import Run, TrainConfig
 from kleiber.train.evaluate import Evaluation, clustered_se, score
-from kleiber.train.intervals import STRETCH, WIDTH, lay_intervals, score_intervals
 from kleiber.train.schedule import branch_lr, trunk_lr
 from kleiber.train.trackers import open_tracker
 
@@ -241,63 +239,6 @@ def test_bf16_learns_too(setting, tmp_path):
     ]
     assert rows[0] == pytest.approx(rows[1], abs=0.02)
     assert torch.get_num_threads() == 1
-
-
-def test_intervals_are_the_same_bases_whatever_the_tokenizer(setting, embedded):
-    """The union of scored positions of two tokenizers agrees wherever both have rows; a uniform model gives 2 bits."""
-    run, _, tokenizer, evaluation = setting
-    intervals = lay_intervals(evaluation, tokenizer, 0)
-    other = KmerTokenizer(1)
-    corpus = open_corpus(embedded[0], None, CorpusConfig("reference", ROW, ROW, HOLDOUT, "heldout"), 1)
-    heldout = Evaluation.of(corpus, other, TRAIN, 1)
-    places = {}
-    for name, cut, rows in (("a", tokenizer, evaluation), ("b", other, heldout)):
-        found = lay_intervals(rows, cut, 0)
-        lengths = np.asarray(cut.token_lengths)
-        places[name] = set()
-        for row, token, place, code in zip(found.rows, found.tokens, found.places, found.codes, strict=True):
-            contig, start = rows.tiles[row]
-            before = int(lengths[rows.ids[row, 1:token]].sum())
-            assert "ACGT"[code] == cut.tokens[rows.ids[row, token]][place]
-            places[name].add((contig, start + before + int(place)))
-    stretches = [{(c, p // STRETCH) for c, p in places[name]} for name in "ab"]
-    common = stretches[0] & stretches[1]
-    assert len(common) > 10
-    keep = [{(c, p) for c, p in places[name] if (c, p // STRETCH) in common} for name in "ab"]
-    assert keep[0] == keep[1]
-    assert all(len({p for c, p in keep[0] if (c, p // STRETCH) == one}) == WIDTH for one in common)
-    model = network(run.model)
-    model.initialise(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-    bits, se = score_intervals(model, evaluation, intervals, tokenizer)
-    assert bits == pytest.approx(2.0, abs=1e-5)
-    assert se == pytest.approx(0.0, abs=1e-5)
-
-
-def test_interval_scores_by_brute_force(setting):
-    """One base at a time, one row at a time, tokens summed in a loop."""
-    run, _, tokenizer, evaluation = setting
-    model = network(run.model)
-    model.initialise(3)
-    model.eval()
-    intervals = lay_intervals(evaluation, tokenizer, 0)
-    bits, _ = score_intervals(model, evaluation, intervals, tokenizer, chunk=7)
-    total = 0.0
-    for row in np.unique(intervals.rows):
-        here = intervals.rows == row
-        ids = evaluation.ids[row].copy()
-        ids[intervals.tokens[here]] = 4
-        with torch.no_grad():
-            p = model(torch.from_numpy(ids)[None])[0].softmax(-1).double().numpy()
-        for token, place, code in zip(
-            intervals.tokens[here], intervals.places[here], intervals.codes[here], strict=True
-        ):
-            reach = [v for v in range(5, tokenizer.vocab_size) if len(tokenizer.tokens[v]) > place]
-            right = [v for v in reach if tokenizer.tokens[v][place] == "ACGT"[code]]
-            total -= np.log2(p[token, right].sum() / p[token, reach].sum())
-    assert bits == pytest.approx(total / len(intervals.rows), abs=1e-5)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])

@@ -72,7 +72,7 @@ def train(
         tensorboard (into the run's folder), or an installed module such as wandb or trackio.
     """
     import os
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
     from json import dumps
 
     import numpy as np
@@ -87,6 +87,7 @@ def train(
     from kleiber.tokens.tokenizer import load
     from kleiber.train.config import ORIGINAL_WINDOW, Run
     from kleiber.train.devices import leave
+    from kleiber.train.intervals import lay_intervals
     from kleiber.train.loop import train as train_run
     from kleiber.train.scoring import held_out
     from kleiber.train.trackers import open_tracker
@@ -122,8 +123,9 @@ def train(
         n_threads = threads or len(os.sched_getaffinity(0))
         with Narrator().bar(f"training {shape.n_params:,} parameters") as told:
             observations = train_run(
-                run, corpus, loaded, evaluation, out, n_threads, told, weights, shard, shown, settings.attention
-            )
+                run, corpus, loaded, evaluation, out, n_threads, told, weights, shard, shown, settings.attention,
+                lay_intervals(held, loaded, settings),
+            )  # fmt: skip
         if shown is not None:
             shown.finish()
     for row in observations if is_first else ():
@@ -181,7 +183,7 @@ def evaluate(
         A haplotype store instead: its reference is scored, tokens over its variant sites also apart, and as many rows
         drawn from its haplotypes.
     regions
-        Contigs or blocks to score, beside token frequencies and Markov chains of the rest; all when none is named.
+        Contigs or blocks to score, beside token frequencies and counts of bases of the rest; all when none is named.
     tokenizer
         The tokenizer.json, when there is none beside the checkpoint.
     length
@@ -254,7 +256,7 @@ def _score(
     from dataclasses import asdict
 
     from kleiber.corpus.sampling import CorpusConfig, open_corpus
-    from kleiber.train.baselines import baselines
+    from kleiber.train.baselines import territory_counts, token_baselines
     from kleiber.train.evaluate import Evaluation, score
     from kleiber.train.intervals import lay_intervals
     from kleiber.train.scoring import held_out, score_model
@@ -263,7 +265,9 @@ def _score(
     split = "heldout" if regions else "train"
     corpus = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions, split), seed)
     evaluation = held_out(corpus, cut, settings, seed, genome, store)
-    scores = score_model(model, evaluation, lay_intervals(evaluation, cut, 0), cut)
+    intervals = lay_intervals(corpus, cut, settings)
+    scores = score_model(model, evaluation, intervals)
+    assert scores.intervals is not None
     found = asdict(scores.score)
     found |= {"bits_per_base_intervals": scores.intervals[0], "bits_per_base_intervals_se": scores.intervals[1]}
     found["orders"] = {name: {"cost": cost.value, "se": cost.se} for name, cost in scores.orders.items()}
@@ -274,7 +278,8 @@ def _score(
         found["haplotypes"] = asdict(score(model, Evaluation.of_haplotypes(drawn, cut, settings, seed)))
     if regions:
         rest = open_corpus(genome, None, CorpusConfig("reference", bases, bases, regions), seed)
-        found["baselines"] = baselines(rest, corpus, cut, settings, evaluation)
+        known = token_baselines(rest, cut, settings, evaluation, intervals)
+        found["baselines"] = known | territory_counts(rest, corpus)
     return found, scores.clusters
 
 
@@ -311,6 +316,9 @@ def _show_scores(found: dict[str, Any]) -> None:
         found["bits_per_base_intervals_se"],
         "for every tokenizer",
     )
+    if "baselines" in found:
+        known = found["baselines"]["unigram"]
+        show("    by frequencies alone", known["bits_per_base_intervals"], known["bits_per_base_intervals_se"])
     apart = {**found["strata"], **({"haplotypes": found["haplotypes"]} if "haplotypes" in found else {})}
     for name, part in apart.items():
         note = f"{part['n_tokens']:,} tokens"
@@ -320,8 +328,11 @@ def _show_scores(found: dict[str, Any]) -> None:
         show(f"  {words[name]}", cost["cost"], cost["se"], "cost, paired", "+")
     if not found["reads_order"]:
         print("  warning: it reads no order that can be told: rows backwards cost less than 3 paired standard errors")
-    for name, baseline in found.get("baselines", {}).items():
-        show(f"  beside {name}", baseline["bits_per_base"], baseline["se"])
+    for kind in ("uniform", "unigram", "markov-", "two-sided-") if "baselines" in found else ():
+        alike = {name: one for name, one in found["baselines"].items() if name.startswith(kind)}
+        name = min(alike, key=lambda name: alike[name]["bits_per_base"])
+        best = alike[name]
+        show(f"  beside {name}", best["bits_per_base"], best["se"], "the best chain" if kind == "markov-" else "")
     show("nats/token", found["loss"], found["loss_se"])
     print(f"{'accuracy':<26}{found['accuracy']:.4f}")
     print(f"{'scored':<26}{found['n_tokens']:,} tokens, {found['n_bases']:,} bases")

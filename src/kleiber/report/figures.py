@@ -1,7 +1,8 @@
 """All figures of a report, in reading order, and the files they are saved to.
 
-One function per figure lives in `runs` (what was trained), `laws` (what was fitted) and `certainty` (how sure that is);
-each returns None where its data are missing, so that half a study still gives half a report.
+One function per figure lives in `runs` (what was trained), `opponents` (what counts reach), `laws` (what was fitted)
+and `certainty` (how sure that is); each returns None where its data are missing, so that half a study still gives half
+a report.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from kleiber.report import certainty, laws, runs
+from kleiber.report import certainty, laws, opponents, runs
 from kleiber.report.reader import StudyOutput, read_study
 from kleiber.report.style import Figure, save
 
@@ -24,6 +25,7 @@ def all_figures(study: StudyOutput) -> list[Figure]:
     for arm in study.arms:
         drawn += [runs.loss_steps(study, arm), runs.loss_flops(study, arm)]
         drawn += [laws.n_flops(study, arm), laws.d_flops(study, arm)]
+        drawn += [opponents.counts_figure(study, arm)]
         drawn += [runs.loss_tokens(study, arm), laws.isoflop_valleys(study, arm), laws.elasticity_map(study, arm)]
     drawn += [certainty.holdouts(study), *certainty.residuals(study), *certainty.profiles(study)]
     drawn += [runs.epochs(study), runs.learning_rate(study)]

@@ -12,9 +12,11 @@ import polars as pl
 
 from kleiber.report.measures import differences, is_far, published, steps_along, strongest_baselines
 from kleiber.report.numbers import compact, interval, plus_minus, signed
+from kleiber.report.opponents import worth_sentence
 from kleiber.report.reader import Law, StudyOutput
+from kleiber.report.tokenizers import EQUAL, SCORES, EqualDifference, equal_differences
 
-__all__ = ["ArmFindings", "arm_findings", "between_arms", "in_brief", "what_was_run"]
+__all__ = ["ArmFindings", "arm_findings", "between_arms", "in_brief", "tokenizers_compared", "what_was_run"]
 
 SAMPLINGS = {
     "reference": "windows of the reference genome",
@@ -66,6 +68,7 @@ def in_brief(study: StudyOutput) -> list[str]:
             f"The best of {len(scored)} annealed models ({best['arm']}, {best['size']}, {compact(best['n_tokens'])} "
             f"tokens) reaches {found} bits per base on held-out DNA{_against_baselines(study, best)}."
         )
+        sentences += [text for text in [worth_sentence(study, str(best["arm"]), best)] if text]
     laws = [law for arm in study.arms if (law := study.law(arm)) is not None and law.is_usable]
     known = [law for law in laws if law.is_identified("a")]
     bounds = [law.interval("a") for law in known]
@@ -140,6 +143,9 @@ def arm_findings(study: StudyOutput) -> list[ArmFindings]:
             key, details = _exponent_sentence(study, arm), [_range_sentence(study, arm, points)]
             details += _monotone_sentences(study, arm)
             details += _order_sentences(study, arm)
+            scored = points.drop_nulls("bits_per_base").sort("bits_per_base")
+            if len(scored) and (sentence := worth_sentence(study, arm, scored.row(0, named=True))):
+                details.append(sentence)
             details += _published_sentences(study, arm)
         found.append(ArmFindings(arm, arm_label(study, arm), key, tuple(details)))
     return found
@@ -270,6 +276,27 @@ def between_arms(study: StudyOutput) -> list[str]:
 
 def _on_clusters(n: int) -> str:
     return f" on {n} clusters of held-out DNA" if n else ""
+
+
+def tokenizers_compared(study: StudyOutput) -> list[str]:
+    """Return one sentence for each pair of tokenizers and each score: at equal tokens, bases and FLOPs."""
+    by_pair: dict[tuple[str, str, str], list[EqualDifference]] = {}
+    for d in equal_differences(study):
+        by_pair.setdefault((d.arm, d.other, d.score), []).append(d)
+    return [
+        f"{arm} − {other}, bits per base of {SCORES[score]}: {'; '.join(_at_equal(d) for d in found)}."
+        for (arm, other, score), found in by_pair.items()
+    ]
+
+
+def _at_equal(d: EqualDifference) -> str:
+    what = f"at equal {EQUAL[d.equal]}"
+    if d.mean is None:
+        return f"{what} no amount that both reach"
+    if d.low is None or d.high is None:
+        return f"{what} {signed(d.mean)} (one run, no interval)"
+    better = "" if d.low <= 0 <= d.high else f", {d.arm if d.mean < 0 else d.other} better"
+    return f"{what} {signed(d.mean)} ({signed(d.low)} to {signed(d.high)}{better})"
 
 
 def what_was_run(study: StudyOutput) -> list[str]:

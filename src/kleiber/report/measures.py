@@ -149,7 +149,7 @@ def optima(law: Law) -> pl.DataFrame:
 def strongest_baselines(study: StudyOutput, arm: str) -> dict[str, tuple[float, float]]:
     """Return bits per base and standard error of the strongest baselines.
 
-    The uniform model, the token unigram, and the best Markov chain.
+    The uniform model, the token unigram, the best Markov chain, and the best counts of the bases on both sides.
     """
     entries = {
         str(name): (float(entry["bits_per_base"]), float(entry.get("se") or 0.0))
@@ -161,6 +161,9 @@ def strongest_baselines(study: StudyOutput, arm: str) -> dict[str, tuple[float, 
     if chains:
         best = min(chains, key=lambda name: entries[name][0])
         chosen[f"best Markov chain (order {best.removeprefix('markov-')})"] = entries[best]
+    counts = [name for name in entries if name.startswith("two-sided-")]
+    if counts:
+        chosen["best counts of both sides"] = entries[min(counts, key=lambda name: entries[name][0])]
     return chosen
 
 

@@ -109,6 +109,7 @@ def _block(study: StudyOutput, prefix: str, specs: _Specs) -> dict[str, Any]:
         "brief": findings.in_brief(study),
         "arms": findings.arm_findings(study),
         "between": findings.between_arms(study),
+        "equal": findings.tokenizers_compared(study),
         "sure": doubts.sureness(study),
         "limits": doubts.limits(study),
         "was_run": findings.what_was_run(study),

@@ -58,6 +58,7 @@ GLOSSARY = (
     ("envelope", "The lowest loss that any run has reached at each compute."),
     (
         "baseline",
-        "A model without a network: uniform bases, token frequencies (unigram), order-k Markov chains of bases.",
+        "A model without a network: uniform bases, token frequencies (unigram), order-k Markov chains of bases, counts "
+        "of the bases on both sides.",
     ),
 )

@@ -215,8 +215,8 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
         "What was found",
         "Bits per base by corpus and tokenizer",
         "Each arm's models at their largest budget of data (coloured, ± 2 standard errors) and models without a "
-        "network on the same held-out DNA (grey): uniform, token frequencies (unigram), and the best order-k "
-        "Markov chain of the training DNA. The table of baselines has every order.",
+        "network on the same held-out DNA (grey): uniform, token frequencies (unigram), the best order-k Markov chain "
+        "and the best counts of the bases on both sides, of what a run reads. The table of baselines has all of them.",
         "Dot plot of held-out bits per base for every arm and model size, beside the baselines.",
         rows,
         layers,

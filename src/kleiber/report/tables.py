@@ -10,9 +10,12 @@ import polars as pl
 
 from kleiber.report.measures import differences, misfit, published, strongest_baselines
 from kleiber.report.numbers import compact, count, interval, plus_minus, signed
+from kleiber.report.opponents import KINDS, count_curve, worth
 from kleiber.report.reader import METHODS, Law, StudyOutput
 
 __all__ = ["Cell", "Table", "laws_side_by_side", "tables"]
+
+INTERVALS = ("bits_per_base_intervals", "bits_per_base_intervals_se")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Table:
 def tables(study: StudyOutput) -> dict[str, Table]:
     """Return every table that has rows, by name."""
     made = [_scores(study), _laws(study), _quality(study), _starts(study), _baselines(study), _differences(study)]
+    made += [_counts(study)]
     made += [_models(study), _observations(study), _corpora(study), _tokenizers(study), _versions(study)]
     return {table.name: table for table in made if table.rows}
 
@@ -89,6 +93,8 @@ def _scores(study: StudyOutput) -> Table:
         floor = min((bits for bits, _ in strongest_baselines(study, arm).values()), default=None)
         bases = best["bases_per_token"]
         scores = [_score(best, f"bits_per_base{kind}") for kind in ("", "_intervals", "_variant_sites", "_soft_masked")]
+        unigram = (study.baselines.get(arm) or {}).get("unigram") or {}
+        scores.insert(2, _score({name: unigram.get(name) for name in INTERVALS}, INTERVALS[0]))
         rows.append(
             (
                 Cell(study.sampling(arm)),
@@ -101,7 +107,8 @@ def _scores(study: StudyOutput) -> Table:
             )
         )
     known = ("corpus", "tokenizer", "bases a token", "size", "D (tokens)", "bits/base ± s.e.")
-    header = (*known, "the same bases for all", "at variant sites", "in repeats", "best model without a network")
+    same = ("the same bases for all", "the same by token frequencies alone")
+    header = (*known, *same, "at variant sites", "in repeats", "best model without a network")
     caption = "Held-out bits per base by corpus and tokenizer: the largest model on the most data"
     return Table("scores", caption, header, tuple(rows))
 
@@ -199,6 +206,38 @@ def _baselines(study: StudyOutput) -> Table:
                 rows.append((Cell(str(arm)), Cell(str(name)), Cell(plus_minus(bits, entry.get("se")), bits)))
     header = ("arm", "baseline", "bits/base ± s.e.")
     return Table("baselines", "Models without a network, on the same held-out DNA", header, tuple(rows))
+
+
+def _counts(study: StudyOutput) -> Table:
+    """Return what counts reach on the data of each budget, and the bases of counting that the best model is worth."""
+    rows = []
+    for arm in study.arms:
+        curve = count_curve(study, arm)
+        for point in curve:
+            cells = [Cell(f"{point.bits[kind]:.4f} ({point.names[kind]})", point.bits[kind]) for kind in point.bits]
+            scored = study.points(arm).drop_nulls("bits_per_base").filter(pl.col("n_tokens") == point.n_tokens)
+            best = scored.sort("bits_per_base").row(0, named=True) if len(scored) else None
+            found = worth(curve, best["bits_per_base"]) if best else None
+            network = f"{best['bits_per_base']:.4f} ({best['size']})" if best else "–"
+            rows.append(
+                (
+                    Cell(arm),
+                    Cell(compact(point.n_tokens), point.n_tokens),
+                    Cell(compact(point.n_bases), point.n_bases),
+                    *cells,
+                    Cell(network, best["bits_per_base"] if best else None),
+                    Cell(str(found or "–"), found.n_bases if found else None),
+                )
+            )
+    header = (
+        "arm",
+        "D (tokens)",
+        "bases",
+        *(f"counts of the bases {kind}" for kind in KINDS.values()),
+        "best network",
+        "worth (bases of counting)",
+    )
+    return Table("counts", "Counts of bases, in bits per base, fitted on what the runs read", header, tuple(rows))
 
 
 def _differences(study: StudyOutput) -> Table:

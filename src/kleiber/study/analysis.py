@@ -30,7 +30,7 @@ __all__ = ["analyse", "name_stuck", "observations", "write_up"]
 def analyse(study: Study, out: Path) -> None:
     """Write the tables of observations and clusters, ``baselines.json``, ``checklist.json`` and ``fits/``."""
     runs = [training.run_of(study, out, unit) for unit in study.units()]
-    baselines = _baselines(study, out)
+    baselines = _baselines(study, out, runs)
     table = name_stuck(
         observations(out, runs), {arm: found["unigram"]["bits_per_base"] for arm, found in baselines.items()}
     )
@@ -99,17 +99,24 @@ def write_up(out: Path) -> None:
     write_report(out)
 
 
-def _baselines(study: Study, out: Path) -> dict[str, Any]:
-    from kleiber.train.baselines import baselines
+def _baselines(study: Study, out: Path, runs: list[Run]) -> dict[str, Any]:
+    """Return the baselines of every arm by name, and under ``"curve"`` how counts fare on what its runs have read."""
+    from kleiber.train.baselines import count_curve, token_baselines
     from kleiber.train.evaluate import Evaluation
+    from kleiber.train.intervals import lay_intervals
 
-    found = {}
+    found: dict[str, Any] = {}
     for name, arm in study.arms.items():
         tokenizer = stages.tokenizer_of(study, out, arm.tokenizer)
         heldout = stages.heldout_corpus(study, out, arm.tokenizer)
         evaluation = Evaluation.of(heldout, tokenizer, study.train, study.study.seed)
+        intervals = lay_intervals(heldout, tokenizer, study.train)
         rows = stages.corpus_of(study, out, name, full_rows=True)
-        found[name] = baselines(rows, heldout, tokenizer, study.train, evaluation)
+        found[name] = token_baselines(rows, tokenizer, study.train, evaluation, intervals)
+        branches = next(run for run in runs if run.labels["arm"] == name).branches()
+        n_rows = [branch.end * study.train.batch for branch in branches]
+        curve = count_curve(stages.corpus_of(study, out, name), heldout, tokenizer, study.train, n_rows)
+        found[name] |= {**curve[-1]["scores"], "curve": curve}
     return found
 
 

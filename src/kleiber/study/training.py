@@ -99,6 +99,7 @@ def train_unit(study: Study, out: Path, unit: Unit, choices: dict[str, Any], pro
 
 def train_here(study: Study, out: Path, unit: Unit, choices: dict[str, Any], progress: Callable[[float], None]) -> None:
     """Train one unit in this process, or as one of the processes of ``torchrun``."""
+    from kleiber.train.intervals import lay_intervals
     from kleiber.train.loop import train
     from kleiber.train.scoring import held_out
 
@@ -109,7 +110,8 @@ def train_here(study: Study, out: Path, unit: Unit, choices: dict[str, Any], pro
     evaluation = held_out(heldout, tokenizer, study.train, study.study.seed, *stages.genome(study, out))
     corpus = stages.corpus_of(study, out, unit.arm, unit.unique, seed=unit.seed)
     folder, threads, attention = run_folder(out, run), choices["threads"], choices["attention"]
-    train(run, corpus, tokenizer, evaluation, folder, threads, progress, attention=attention)
+    intervals = lay_intervals(heldout, tokenizer, study.train)
+    train(run, corpus, tokenizer, evaluation, folder, threads, progress, attention=attention, intervals=intervals)
 
 
 def train_all(study: Study, out: Path, say: Narrator, engine: Engine = POOL, task: tuple[int, int] = (0, 1)) -> None:

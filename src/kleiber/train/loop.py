@@ -36,7 +36,7 @@ from kleiber.train.clock import Clock, faster_precision
 from kleiber.train.config import Branch, Run
 from kleiber.train.devices import Devices, whole
 from kleiber.train.evaluate import Evaluation
-from kleiber.train.intervals import lay_intervals
+from kleiber.train.intervals import Intervals
 from kleiber.train.optimizers import Optimizers
 from kleiber.train.original import IGNORED, OriginalBatches
 from kleiber.train.schedule import learning_rate
@@ -61,6 +61,7 @@ def train(
     shard: bool = False,
     tracker: Tracker | None = None,
     attention: str = "auto",
+    intervals: Intervals | None = None,
 ) -> list[dict[str, Any]]:
     """Train one run to the end, or go on where it was stopped; return one observation a budget.
 
@@ -81,6 +82,8 @@ def train(
     attention
         How attention is computed, one of `kleiber.model.config.BACKENDS`, or ``"auto"`` for what is usually fastest on
         the device; the bytes of the result depend on it.
+    intervals
+        Score every annealed model on these, too.
 
     Raises
     ------
@@ -96,6 +99,7 @@ def train(
         with stop_asked() as stop, naming(folder):
             training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init, attention)
             training.tracker = tracker if devices.is_first else None
+            training.intervals = intervals
             training.run_to_end()
         if devices.is_first:
             config = {**asdict(run), "corpus": corpus.fingerprint, "tokenizer": tokenizer.fingerprint}
@@ -142,7 +146,7 @@ class _Training:
         kind = OriginalBatches if run.train.original else Batches
         self.batches = kind(corpus, tokenizer, run.train, run.seed)
         self.branches = run.branches()
-        self.intervals = lay_intervals(evaluation, tokenizer, 0)  # the same bases whatever the seed of a run
+        self.intervals: Intervals | None = None
         self.model = network(run.model)
         knows = run.model.architecture == "shortconv"
         self.model.initialise(run.seed, torch.from_numpy(self.batches.frequencies()) if knows else None)
@@ -293,7 +297,7 @@ class _Training:
     def _finish(self, branch: Branch) -> None:
         """Score an annealed model and record its observation."""
         self._write_time()
-        scores = score_model(self.model, self.evaluation, self.intervals, self.batches.tokenizer)
+        scores = score_model(self.model, self.evaluation, self.intervals)
         train, model = self.run.train, self.run.model
         tokens = branch.end * train.batch * train.length
         flops = branch.end * self.flops_per_step

@@ -51,7 +51,7 @@ class Scores:
     score
         The loss of record, in all and by stratum.
     intervals
-        Bits per base of the same bases for every tokenizer, and its standard error.
+        Bits per base of the same bases for every tokenizer, and its standard error; None when they were not asked for.
     orders
         Bits per base that each order of `kleiber.train.order` costs.
     clusters
@@ -59,7 +59,7 @@ class Scores:
     """
 
     score: Score
-    intervals: tuple[float, float]
+    intervals: tuple[float, float] | None
     orders: dict[str, PairedDifference]
     clusters: pl.DataFrame
 
@@ -77,13 +77,14 @@ class Scores:
             made |= {f"bits_per_base{name}": part.bits_per_base, f"bits_per_base{name}_se": part.bits_per_base_se}
             if not name:
                 made["accuracy"] = part.accuracy
-        made |= dict(zip(("bits_per_base_intervals", "bits_per_base_intervals_se"), self.intervals, strict=True))
+        if self.intervals is not None:
+            made |= dict(zip(("bits_per_base_intervals", "bits_per_base_intervals_se"), self.intervals, strict=True))
         for name, cost in self.orders.items():
             made |= {f"cost_{name}": cost.value, f"cost_{name}_se": cost.se}
         return made
 
 
-def score_model(model: nn.Module, evaluation: Evaluation, intervals: Intervals, tokenizer: Tokenizer) -> Scores:
+def score_model(model: nn.Module, evaluation: Evaluation, intervals: Intervals | None) -> Scores:
     """Score a model, wherever its parameters are, on held-out DNA.
 
     Parameters
@@ -91,14 +92,14 @@ def score_model(model: nn.Module, evaluation: Evaluation, intervals: Intervals, 
     model
         Called as ``model(ids, rows=positions)``, it returns logits (B, K, V).
     evaluation, intervals
-        From `held_out` and `kleiber.train.intervals.lay_intervals`, with the same tokenizer.
+        From `held_out` and `kleiber.train.intervals.lay_intervals`, with the tokenizer of the model.
     """
     nats, hits = token_nats(model, evaluation)
     bits = {
         name: replace(cost, value=cost.value / log(2), se=cost.se / log(2))
         for name, cost in order_costs(model, evaluation, nats).items()
     }
-    by_interval = score_intervals(model, evaluation, intervals, tokenizer)
+    by_interval = None if intervals is None else score_intervals(model, intervals)
     starts = cluster_starts(evaluation.territory)
     table = pl.DataFrame(
         {

@@ -1,0 +1,92 @@
+"""Tokenizers compared at equal tokens, at equal bases and at equal compute, which are three questions.
+
+Equal tokens give a tokenizer with long tokens more DNA to read; equal bases, one with short tokens more steps; equal
+operations are what is paid for. Two arms rarely meet at one amount of bases or operations, so the losses of each run
+are interpolated over the logarithm of what is equal, inside the range that both have and never beyond it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.stats import t as student_t
+
+from kleiber.report.reader import StudyOutput
+
+__all__ = ["EQUAL", "SCORES", "EqualDifference", "equal_differences"]
+
+EQUAL = {"n_tokens": "tokens", "n_bases": "bases", "flops": "FLOPs"}
+SCORES = {"bits_per_base": "masked tokens", "bits_per_base_intervals": "the same bases for all"}
+
+
+@dataclass(frozen=True)
+class EqualDifference:
+    """Mean difference of bits per base, `arm` minus `other`, at equal size, seed and `equal`.
+
+    Attributes
+    ----------
+    equal, score
+        A key of `EQUAL` and one of `SCORES`.
+    mean, low, high
+        With the 95 % interval over runs; None where the two have no amount in common, an interval where there is one
+        run only.
+    n_points, n_runs
+        Amounts at which the losses of two runs were compared, and the pairs of runs.
+    """
+
+    arm: str
+    other: str
+    equal: str
+    score: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    n_points: int
+    n_runs: int
+
+
+def equal_differences(study: StudyOutput) -> list[EqualDifference]:
+    """Compare arms of different tokenizers that sample alike, in each of three ways and by each score."""
+    found = []
+    for arm, other in combinations(study.arms, 2):
+        if study.tokenizer(arm) == study.tokenizer(other) or study.sampling(arm) != study.sampling(other):
+            continue
+        for score in SCORES:
+            found += [_difference(study, arm, other, equal, score) for equal in EQUAL]
+    return [one for one in found if one.mean is not None or one.score == "bits_per_base"]
+
+
+def _difference(study: StudyOutput, arm: str, other: str, equal: str, score: str) -> EqualDifference:
+    runs, theirs = (_runs(study, name, equal, score) for name in (arm, other))
+    gaps = [_gaps(runs[key], theirs[key]) for key in runs.keys() & theirs.keys()]
+    means = np.array([gap.mean() for gap in gaps if len(gap)])
+    n_points = sum(len(gap) for gap in gaps)
+    if not len(means):
+        return EqualDifference(arm, other, equal, score, None, None, None, 0, 0)
+    mean = float(means.mean())
+    if len(means) < 2:
+        return EqualDifference(arm, other, equal, score, mean, None, None, n_points, 1)
+    half = float(student_t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means)))
+    return EqualDifference(arm, other, equal, score, mean, mean - half, mean + half, n_points, len(means))
+
+
+def _runs(study: StudyOutput, arm: str, equal: str, score: str) -> dict[tuple[object, ...], NDArray[np.float64]]:
+    """Return log(amount) and score of every run, (n, 2), in the order of the amounts."""
+    table = study.fitted(arm).drop_nulls([equal, score]).filter(pl.col("status").ne_missing("stuck"))
+    return {
+        key: np.stack([np.log(part[equal].to_numpy().astype(float)), part[score].to_numpy()], 1)
+        for key, part in table.sort(equal).partition_by("size", "seed", as_dict=True, maintain_order=True).items()
+    }
+
+
+def _gaps(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the differences of two curves at the amounts of either that both reach."""
+    low, high = max(one[0, 0], other[0, 0]), min(one[-1, 0], other[-1, 0])
+    amounts = np.concatenate([one[:, 0], other[:, 0]])
+    amounts = np.unique(amounts[(amounts >= low) & (amounts <= high)])
+    return np.interp(amounts, one[:, 0], one[:, 1]) - np.interp(amounts, other[:, 0], other[:, 1])
