@@ -41,13 +41,15 @@ class Choice:
     contigs
         Read these contigs only.
     include
-        A BED file: read these regions only.
+        Read these regions only: a BED file, contigs, or regions such as chr8:1-1,000,000.
     exclude
-        A BED file: do not read these regions.
+        Do not read these.
     reverse_complement
         Probability that a window is read from the other strand.
     with_n
         Let windows hold N.
+    soft_masked
+        Let windows hold soft-masked bases, which are lower-case in the FASTA.
     mode
         anchored: every window has as many bases. span: the haplotype over so many reference bases.
     chromosome_uniform
@@ -64,10 +66,11 @@ class Choice:
     split: Literal["train", "heldout"] = "train"
     samples: Annotated[tuple[str, ...], Several] = ()
     contigs: Annotated[tuple[str, ...], Several] = ()
-    include: Path | None = None
-    exclude: Path | None = None
+    include: Annotated[tuple[str, ...], Several] = ()
+    exclude: Annotated[tuple[str, ...], Several] = ()
     reverse_complement: float = 0.0
     with_n: Annotated[bool, Flag] = False
+    soft_masked: bool = True
     mode: Literal["anchored", "span"] = "anchored"
     chromosome_uniform: Annotated[bool, Flag] = False
     seed: int = 17
@@ -98,6 +101,8 @@ def describe(choice: Choice = Choice(), *, n: int = 0, json: Annotated[bool, Fla
     for key, value in facts.items():
         if isinstance(value, list):
             value = ", ".join(map(str, value[:6])) + (f" and {len(value) - 6} more" if len(value) > 6 else "")
+        elif key == "left_out":
+            value = "; ".join(f"{v['n_contigs']:,} x {role}, {v['n_bases']:,} bases" for role, v in value.items())
         elif isinstance(value, dict):
             value = ", ".join(f"{name} {number:,}" for name, number in value.items())
         elif isinstance(value, int) and not isinstance(value, bool):
@@ -170,27 +175,16 @@ def export(
 @contextmanager
 def _open(choice: Choice) -> Iterator[Any]:
     """Open the corpus of a choice."""
+    from dataclasses import fields
+
     from kleiber.cli.genome import open_genome
-    from kleiber.corpus.regions import read_bed
+    from kleiber.corpus.regions import regions_or_bed
     from kleiber.corpus.sampling import CorpusConfig, open_corpus
-    from kleiber.genome.assembly import Region
+    from kleiber.study.progress import Narrator
 
-    def regions(bed: Path | None) -> tuple[str, ...]:
-        return tuple(str(Region(row[0], int(row[1]), int(row[2]))) for row in read_bed(bed)) if bed else ()
-
-    config = CorpusConfig(
-        choice.strategy,
-        choice.window,
-        holdout=choice.holdout,
-        split=choice.split,
-        reverse_complement=choice.reverse_complement,
-        samples=choice.samples,
-        contigs=choice.contigs,
-        include=regions(choice.include),
-        exclude=regions(choice.exclude),
-        with_n=choice.with_n,
-        mode=choice.mode,
-        chromosome_uniform=choice.chromosome_uniform,
-    )
+    say = Narrator().line
+    options = {field.name: getattr(choice, field.name) for field in fields(CorpusConfig) if hasattr(choice, field.name)}
     with open_genome(choice.reference, choice.panel) as (reference, panel):
-        yield open_corpus(reference, panel, config, choice.seed)
+        for key in ("include", "exclude"):
+            options[key] = regions_or_bed(options[key], reference, say)
+        yield open_corpus(reference, panel, CorpusConfig(**options), choice.seed)

@@ -21,7 +21,7 @@ from kleiber import counter
 from kleiber.corpus import draws
 from kleiber.corpus.regions import as_array, territory, unique_part
 from kleiber.errors import ConfigError, UnknownName
-from kleiber.genome.assembly import Region, assembled
+from kleiber.genome.assembly import Region, assembled, left_out
 from kleiber.genome.haplotypes import ROOM, carried
 from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
@@ -60,11 +60,13 @@ class CorpusConfig:
         Read these samples of the panel only; all when empty.
     contigs
         Read these contigs only. When empty, those of the panel (or the reference); without `include`, training reads
-        the assembled chromosomes of them only.
+        the assembled chromosomes of them only (see `kleiber.genome.assembly.assembled`).
     include, exclude
         Read these regions only, and not those.
     with_n
         Whether a window may hold N, as the original study's could.
+    soft_masked
+        Whether it may hold soft-masked bases, which are lower-case in the FASTA.
     mode
         ``"anchored"``: every window is `window` haplotype bases. ``"span"``: the haplotype over `window` reference
         bases, so that lengths vary, as in the original study.
@@ -84,6 +86,7 @@ class CorpusConfig:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     with_n: bool = False
+    soft_masked: bool = True
     mode: str = "anchored"
     chromosome_uniform: bool = False
 
@@ -140,9 +143,13 @@ class Corpus:
         if config.contigs:
             names &= {reference.resolve(contig) for contig in config.contigs}
         elif config.split == "train" and not config.include:
-            names = assembled(names)
-        cut = territory(reference, config.holdout, config.split, names, config.include, config.exclude, config.with_n)
+            names = names & assembled(reference.contigs) or names
+        cut = territory(
+            reference, config.holdout, config.split, names, config.include, config.exclude, config.with_n,
+            config.soft_masked,
+        )  # fmt: skip
         self.territory = unique_part(cut, config.unique, seed)
+        self._names = names
         self._parts = list(self._cut_into_parts())
         spans = [part.n_valid[:, 0] * len(part.slots) for part in self._parts]
         self._ends = np.cumsum(np.concatenate([[0], *spans])).astype(np.int64)
@@ -278,6 +285,10 @@ class Corpus:
             "gc": float((acgt[1] + acgt[2]) / max(1, acgt.sum())),
             "n": int(size - acgt.sum()),
             "windows_by_contig": by_contig,
+            "left_out": {
+                role: {"n_contigs": n, "n_bases": bases}
+                for role, (n, bases) in left_out(self.reference.contigs, self._names).items()
+            },
         }
 
     @cached_property
