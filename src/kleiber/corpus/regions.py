@@ -156,9 +156,9 @@ def regions_or_bed(texts: Iterable[str], reference: Reference, tell: Callable[[s
     return tuple(regions)
 
 
-def is_bed(text: str) -> bool:
-    """Say whether the text names a BED file, and not a contig or region."""
-    return text.removesuffix(".gz").endswith(".bed") or Path(text).is_file()
+def is_bed(text: str, folder: Path = Path()) -> bool:
+    """Say whether the text names a BED file, relative to a folder, and not a contig or region."""
+    return text.removesuffix(".gz").endswith(".bed") or (folder / text).is_file()
 
 
 def territory(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 
 from kleiber import counter
 from kleiber.corpus import draws
+from kleiber.corpus.config import STRATEGIES, CorpusConfig
 from kleiber.corpus.regions import as_array, territory, unique_part
-from kleiber.errors import ConfigError, UnknownName
+from kleiber.errors import ConfigError
 from kleiber.genome.assembly import Region, assembled, left_out
 from kleiber.genome.haplotypes import ROOM, carried
 from kleiber.genome.panel import Panel
@@ -30,87 +32,11 @@ from kleiber.storage import digest
 
 __all__ = ["STRATEGIES", "Corpus", "CorpusConfig", "open_corpus"]
 
-STRATEGIES = ("reference", "pangenome", "variant")
 WINDOWS = np.uint64(counter.stream_id("windows"))
 STRANDS = np.uint64(counter.stream_id("strands"))
+GROUPS = np.uint64(counter.stream_id("groups"))
+PATIENCE = 50  # rounds of rejection after which a corpus looks whether there is any window at all
 CHUNK = 8192  # windows: what drawing them read of the store is still in the cache when they are copied
-
-
-@dataclass(frozen=True)
-class CorpusConfig:
-    """What a corpus reads.
-
-    Attributes
-    ----------
-    strategy
-        ``"reference"``, ``"pangenome"`` or ``"variant"``.
-    window
-        Bases of a window; for ``"variant"``, the stretch that has to hold an edit.
-    reach
-        Bases that have to follow a start inside the territory; `window` when None.
-    holdout
-        Contigs or blocks (1-based inclusive) that belong to the split ``"heldout"``.
-    split
-        ``"train"`` or ``"heldout"``.
-    unique
-        Fraction of the territory that may be read.
-    reverse_complement
-        Probability that a window is read from the other strand.
-    samples
-        Read these samples of the panel only; all when empty.
-    contigs
-        Read these contigs only. When empty, those of the panel (or the reference); without `include`, training reads
-        the assembled chromosomes of them only (see `kleiber.genome.assembly.assembled`).
-    include, exclude
-        Read these regions only, and not those.
-    with_n
-        Whether a window may hold N, as the original study's could.
-    soft_masked
-        Whether it may hold soft-masked bases, which are lower-case in the FASTA.
-    mode
-        ``"anchored"``: every window is `window` haplotype bases. ``"span"``: the haplotype over `window` reference
-        bases, so that lengths vary, as in the original study.
-    chromosome_uniform
-        Draw the contig first, each alike, as the original study did; for ``"reference"`` only.
-    """
-
-    strategy: str
-    window: int
-    reach: int | None = None
-    holdout: tuple[str, ...] = ()
-    split: str = "train"
-    unique: float = 1.0
-    reverse_complement: float = 0.0
-    samples: tuple[str, ...] = ()
-    contigs: tuple[str, ...] = ()
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    with_n: bool = False
-    soft_masked: bool = True
-    mode: str = "anchored"
-    chromosome_uniform: bool = False
-
-    def __post_init__(self) -> None:
-        if self.strategy not in STRATEGIES:
-            raise UnknownName(self.strategy, STRATEGIES, kind="sampling strategy")
-        if self.split not in ("train", "heldout"):
-            raise UnknownName(self.split, ("train", "heldout"), kind="split")
-        if self.mode not in ("anchored", "span"):
-            raise UnknownName(self.mode, ("anchored", "span"), kind="mode")
-        if self.window < 1 or (self.reach is not None and self.reach < self.window):
-            raise ConfigError(f"A window of {self.window} bases with a reach of {self.reach} cannot be.")
-        if not 0 <= self.reverse_complement <= 1 or not 0 < self.unique <= 1:
-            raise ConfigError(
-                f"reverse_complement = {self.reverse_complement} and unique = {self.unique} cannot be: "
-                "a probability and a share above 0."
-            )
-        if self.chromosome_uniform and self.strategy != "reference":
-            raise ConfigError(f"chromosome_uniform is for the strategy 'reference', not {self.strategy!r}.")
-
-    @property
-    def readable(self) -> int:
-        """Bases that follow every start."""
-        return self.reach or self.window
 
 
 def open_corpus(reference: Reference, panel: Panel | None, config: CorpusConfig, seed: int) -> Corpus:
@@ -150,7 +76,8 @@ class Corpus:
         )  # fmt: skip
         self.territory = unique_part(cut, config.unique, seed)
         self._names = names
-        self._parts = list(self._cut_into_parts())
+        by_group = [list(self._cut_into_parts(chosen)) for chosen in self._chosen()]
+        self._parts = [part for parts in by_group for part in parts]
         spans = [part.n_valid[:, 0] * len(part.slots) for part in self._parts]
         self._ends = np.cumsum(np.concatenate([[0], *spans])).astype(np.int64)
         if self._ends[-1] == 0:
@@ -168,6 +95,12 @@ class Corpus:
         if config.chromosome_uniform:
             sizes = [part.n_valid[:, 1].sum() for part in self._parts]
             self._groups = np.array([0, *[end for end, size in zip(self._part_ends, sizes, strict=True) if size]])
+        if config.groups:
+            n_regions = [sum(len(part.regions) for part in parts) for parts in by_group]
+            self._groups = np.cumsum([0, *n_regions])
+            empty = [i for i, end in enumerate(self._groups[1:]) if self._ends[end] == self._ends[self._groups[i]]]
+            if empty:
+                raise ConfigError(f"The group of {config.groups[empty[0]][0]} has no window in the territory.")
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """Return window `index` (any from 0): uint8 ASCII, shape (window,), or of its own length in span mode."""
@@ -294,15 +227,14 @@ class Corpus:
     @cached_property
     def n_variant_windows(self) -> int:
         """The size of A: members of U whose window holds an accepted edit."""
+        return sum(self._n_holding(part) for part in self._parts if self.panel)
+
+    def _n_holding(self, part: _Part) -> int:
         config = self.config
-        return sum(
-            int(
-                draws.count_holding(
-                    part.store, part.n_slots, part.slots, part.regions, config.readable, config.window, self._is_span
-                )
+        return int(
+            draws.count_holding(
+                part.store, part.n_slots, part.slots, part.regions, config.readable, config.window, self._is_span
             )
-            for part in self._parts
-            if self.panel
         )
 
     @property
@@ -315,13 +247,19 @@ class Corpus:
     def _is_span(self) -> bool:
         return self.config.mode == "span"
 
-    def _cut_into_parts(self) -> Iterator[_Part]:
-        """Cut the territory into parts: one contig each, and the same slots throughout."""
-        chosen = np.ones(2 * len(self.panel.samples), bool) if self.panel else np.ones(1, bool)
-        if self.panel and self.config.samples:
-            chosen[:] = False
-            for sample in self.config.samples:
-                chosen[self.panel.slot(sample, 0) : self.panel.slot(sample, 1) + 1] = True
+    def _chosen(self) -> list[NDArray[np.bool_]]:
+        """Return which slots the corpus reads, (slots,), or each of its groups."""
+        if self.panel is None:
+            return [np.ones(1, bool)]
+        groups = self.config.groups or (self.config.samples or self.panel.samples,)
+        masks = [np.zeros(2 * len(self.panel.samples), bool) for _ in groups]
+        for mask, samples in zip(masks, groups, strict=True):
+            for sample in samples:
+                mask[self.panel.slot(sample, 0) : self.panel.slot(sample, 1) + 1] = True
+        return masks
+
+    def _cut_into_parts(self, chosen: NDArray[np.bool_]) -> Iterator[_Part]:
+        """Cut the territory into parts: one contig each, and the same slots of the chosen throughout."""
         for contig in dict.fromkeys(region.contig for region in self.territory):
             by_slots: dict[bytes, list[Region]] = {}
             for region in self.territory:
@@ -368,13 +306,20 @@ class Corpus:
         waiting = np.arange(n)
         seed = np.uint64(self.seed)
         config = self.config
-        while len(waiting):
+        group = np.full(n, -1, np.int64)
+        if config.groups:
+            draws.groups_of(seed, GROUPS, indices, np.cumsum(config.shares), group)
+        for round_ in count():
+            if not len(waiting):
+                break
+            if round_ == PATIENCE:
+                self._refuse_endless()
             several = len(waiting) < n
-            columns = [used, region, rank, start]
+            columns = [used, region, rank, start, group]
             mine = [column[waiting] for column in columns] if several else columns
             draws.draw(
                 seed, WINDOWS, indices[waiting] if several else indices, mine[0], self._ends, self._groups,
-                self._begins, self._spans, mine[1], mine[2], mine[3],
+                self._begins, self._spans, mine[1], mine[2], mine[3], mine[4],
             )  # fmt: skip
             if several:
                 for column, values in zip(columns, mine, strict=True):
@@ -386,6 +331,14 @@ class Corpus:
                 )  # fmt: skip
             waiting = waiting[~accepted[waiting]]
         return region, rank, start
+
+    def _refuse_endless(self) -> None:
+        """Raise where no window holds a variant: drawing would never end."""
+        edges = self._groups if self.config.groups else np.array([0, len(self._begins)])
+        for begin, end in pairwise(edges):
+            first, last = np.searchsorted(self._part_ends, [begin, end - 1], side="right")
+            if not sum(self._n_holding(part) for part in self._parts[first : last + 1]):
+                raise ConfigError("No window of the territory holds a variant of the chosen samples.")
 
     def _turn(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         if self.config.reverse_complement:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from math import inf
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import cattrs
 
 from kleiber.errors import ConfigError, UnknownName
-from kleiber.genome.sources import catalogue, find_source
+from kleiber.genome.sources import find_source
+from kleiber.study.checks import check_genome
+from kleiber.study.paths import EMBEDDED as EMBEDDED
+from kleiber.study.paths import resolve_paths
 from kleiber.train.config import TrainConfig
 
 __all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Study", "Tune", "Unit", "load_study", "parse_study"]
 
-EMBEDDED = "embedded"
 SAMPLINGS = ("reference", "pangenome", "variant")
 LARGEST = 1 << 20  # bytes of a study file
 MOST_RUNS = 100_000
@@ -64,6 +65,21 @@ class Genome:
         Which conflicting edits of a haplotype win: ``"bcftools"`` or ``"edits"``.
     min_af
         ALT alleles rarer than this in the panel are dropped.
+    include, exclude
+        What training and scoring read, and what they do not: contigs, regions, or BED files. Without `include`, all
+        assembled chromosomes of the FASTA.
+    soft_masked
+        Whether they read soft-masked bases, lower-case in the FASTA.
+    samples
+        Read these samples of the panel only: their names, or a file that lists them.
+    sample_table
+        A table of samples (1000 Genomes, IGSR, PLINK, a pedigree), or one of the catalogue.
+    populations
+        Read the samples of these populations or superpopulations only.
+    shares
+        The share of the windows that each of `populations` gives; without it every haplotype gives as many.
+    unrelated
+        Leave relatives out, so that of a trio the parents stay; by the parents in `sample_table`.
     """
 
     holdout: tuple[str, ...]
@@ -73,6 +89,14 @@ class Genome:
     fallback: str = ""
     policy: str = "bcftools"
     min_af: float = 0.0
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    soft_masked: bool = True
+    samples: tuple[str, ...] = ()
+    sample_table: str = ""
+    populations: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    unrelated: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,12 +113,17 @@ class Arm:
         Probability that a window is read from the other strand.
     unique
         Fractions of the territory, in place of the ladder's.
+    samples, populations, shares
+        Of those that `[genome]` has, the samples and populations that this arm reads, and their shares of its windows.
     """
 
     sampling: str
     tokenizer: str
     reverse_complement: float = 0.0
     unique: tuple[float, ...] = ()
+    samples: tuple[str, ...] = ()
+    populations: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,7 +294,7 @@ def parse_study(text: str, name: str, folder: Path) -> Study:
         problems = cattrs.transform_error(error, path=name, format_exception=_explain)
         raise ConfigError("\n  ".join(problems)) from None
     _check_values(study, name)
-    return _resolve_paths(study, name, folder)
+    return resolve_paths(study, name, folder)
 
 
 def _check_keys(raw: Any, kind: Any, name: str, table: str) -> None:
@@ -292,7 +321,7 @@ def _converter() -> cattrs.Converter:
     def strict(kind: type, wanted: str, accept: Any) -> None:
         def hook(value: Any, _: Any) -> Any:
             if not accept(value):
-                raise TypeError(f"must be {wanted}, not {value!r}")
+                raise TypeError(f"must be {wanted}, not {_short(value)}")
             return kind(value)
 
         converter.register_structure_hook(kind, hook)
@@ -302,8 +331,12 @@ def _converter() -> cattrs.Converter:
 
     strict(str, "text in quotes", lambda v: isinstance(v, str))
     strict(bool, "true or false", lambda v: isinstance(v, bool))
-    strict(float, "a number", is_number)
-    strict(int, "a whole number", lambda v: is_number(v) and float(v).is_integer())
+
+    def is_whole(value: Any) -> bool:
+        return is_number(value) and -(2**63) <= value <= 2**63 and value == int(value)
+
+    strict(float, "a finite number", lambda v: is_number(v) and -1e300 < v < 1e300)
+    strict(int, "a whole number below 2^63", is_whole)
 
     def is_tuple(kind: Any) -> bool:
         return get_origin(kind) is tuple
@@ -322,6 +355,14 @@ def _converter() -> cattrs.Converter:
     return converter
 
 
+def _short(value: Any) -> str:
+    """Return a value as TOML has it, cut where it is long; numbers of thousands of digits cannot be printed."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return f"one of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]} …"
+
+
 def _explain(error: BaseException, kind: Any) -> str:
     """Say in one clause what is wrong with one value."""
     if isinstance(error, KeyError):
@@ -332,7 +373,7 @@ def _explain(error: BaseException, kind: Any) -> str:
 def _check_values(study: Study, name: str) -> None:
     """Refuse what no run could make sense of; rooms check their own tables when they are used."""
 
-    def refuse(where: str, what: str) -> None:
+    def refuse(where: str, what: str) -> NoReturn:
         raise ConfigError(f"{where} of {name} {what}")
 
     if not _names_a_file(study.study.name):
@@ -378,50 +419,21 @@ def _check_values(study: Study, name: str) -> None:
     for key, values in (("sizes", tune.sizes), ("factors", tune.factors)):
         if tune.sizes and (len(values) < 3 or len(set(values)) < len(values)):
             refuse(f"[tune] {key}", f"must be at least 3, each once, not {list(values)}.")
-    if not all(0 < factor < inf for factor in tune.factors) or not 1 <= tune.tokens < 1e18:
-        refuse("[tune]", f"needs factors above 0 and a number of tokens, not {list(tune.factors)} and {tune.tokens}.")
+    if not all(1e-4 <= factor <= 1e4 for factor in tune.factors):
+        refuse("[tune] factors", f"must be from 0.0001 to 10,000, not {list(tune.factors)}.")
+    if not 1 <= tune.tokens < 1e18:
+        refuse("[tune] tokens", f"must be a number of tokens, from 1 to below 1e18, not {tune.tokens}.")
     if study.genome.fallback not in ("", EMBEDDED):
         refuse("[genome] fallback", f'can be "embedded", not {study.genome.fallback!r}.')
     if ladder.seeds < 1:
         refuse("[ladder] seeds", f"must be at least 1, not {ladder.seeds}.")
     if study.study.seed + ladder.seeds > 2**63 or study.n_runs > MOST_RUNS:
         refuse("[ladder]", f"asks for {study.n_runs:,} runs of {ladder.seeds:,} seeds; {MOST_RUNS:,} are the most.")
-    if study.fit.bootstrap < 100:
-        refuse("[fit] bootstrap", f"must be at least 100 draws, not {study.fit.bootstrap}.")
+    if not 100 <= study.fit.bootstrap <= 1_000_000:
+        refuse("[fit] bootstrap", f"must be 100 to 1,000,000 draws, not {study.fit.bootstrap}.")
+    check_genome(study.genome, study.arms, refuse)
 
 
 def _names_a_file(text: str) -> bool:
     """Say whether a name can be a part of a file's: printable, no path, at most 100 bytes."""
     return 0 < len(text.encode()) <= 100 and text.isprintable() and not (set(text) & set("/\\") or text[0] == ".")
-
-
-def _resolve_paths(study: Study, name: str, folder: Path) -> Study:
-    """Return the study with its file names made absolute; ``"embedded"`` and names of the catalogue stay."""
-
-    def resolve(text: str, table: str = "genome") -> str:
-        if "\0" in text:
-            raise ConfigError(f"[{table}] names a file {text!r}, and no file's name holds a zero byte.")
-        try:
-            return text if text in ("", EMBEDDED) else str((folder / Path(text).expanduser()).absolute())
-        except RuntimeError:
-            raise ConfigError(f"[{table}] names a file {text!r}, and there is no such user.") from None
-
-    def resolve_panel(text: str) -> str:
-        panels = [source.name for source in catalogue().values() if source.kind == "panel"]
-        if text in panels:
-            return text
-        path = resolve(text)
-        if text != EMBEDDED and not set("./") & set(text) and not Path(path).exists():
-            raise UnknownName(text, [EMBEDDED, *panels], f"[genome] panel of {name}", "panel or file")
-        return path
-
-    genome = replace(
-        study.genome,
-        reference=resolve(study.genome.reference),
-        panel=tuple(resolve_panel(text) for text in study.genome.panel),
-    )
-    arms = {
-        name: replace(arm, tokenizer=resolve(arm.tokenizer, f"arms.{name}")) if arm.tokenizer.endswith(".json") else arm
-        for name, arm in study.arms.items()
-    }
-    return replace(study, genome=genome, arms=arms)
