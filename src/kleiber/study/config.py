@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
@@ -332,11 +333,23 @@ def _converter() -> cattrs.Converter:
     strict(str, "text in quotes", lambda v: isinstance(v, str))
     strict(bool, "true or false", lambda v: isinstance(v, bool))
 
-    def is_whole(value: Any) -> bool:
-        return is_number(value) and -(2**63) <= value <= 2**63 and value == int(value)
+    def as_float(value: Any, _: Any) -> float:
+        if not is_number(value):
+            raise TypeError(f"must be a number, not {_short(value)}")
+        try:
+            return float(value)  # each key says what it can be: nan and infinities are never in its range
+        except OverflowError:
+            return inf if value > 0 else -inf
 
-    strict(float, "a finite number", lambda v: is_number(v) and -1e300 < v < 1e300)
-    strict(int, "a whole number below 2^63", is_whole)
+    def as_int(value: Any, _: Any) -> int:
+        if not is_number(value) or not isfinite(as_float(value, _)) or value != int(value):
+            raise TypeError(f"must be a whole number, not {_short(value)}")
+        if abs(value) > 2**63:
+            raise TypeError(f"must be a whole number of at most 2^63, not {_short(value)}")
+        return int(value)
+
+    converter.register_structure_hook(float, as_float)
+    converter.register_structure_hook(int, as_int)
 
     def is_tuple(kind: Any) -> bool:
         return get_origin(kind) is tuple
@@ -388,7 +401,7 @@ def _check_values(study: Study, name: str) -> None:
         if entry.sampling != "reference" and not study.genome.panel:
             refuse(f"[arms] {arm}", f"needs a panel to sample {entry.sampling!r}; add `panel = [...]` to [genome].")
         if not 0 <= entry.reverse_complement <= 1:
-            refuse(f"[arms] {arm}", f"has reverse_complement = {entry.reverse_complement}, which is no probability.")
+            refuse(f"[arms] {arm} reverse_complement", f"must be from 0 to 1, not {entry.reverse_complement}.")
         if not _names_a_file(arm):
             refuse("[arms]", f"names an arm {arm!r}; an arm is part of file names.")
     if bool(study.genome.reference) == bool(study.genome.assembly):
@@ -405,7 +418,7 @@ def _check_values(study: Study, name: str) -> None:
         or any(not 1 <= d < 1e18 for d in ladder.tokens)
         or list(ladder.tokens) != sorted(set(ladder.tokens))
     ):
-        refuse("[ladder] tokens", f"must be increasing numbers of tokens, not {list(ladder.tokens)}.")
+        refuse("[ladder] tokens", f"must be increasing numbers of tokens, below 1e18, not {list(ladder.tokens)}.")
     for where, shares in (
         ("[ladder]", ladder.unique),
         *((f"[arms] {a}", e.unique or (1.0,)) for a, e in study.arms.items()),
