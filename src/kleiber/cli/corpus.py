@@ -28,6 +28,11 @@ class Choice:
         A haplotype store made by `kleiber panel build`; it holds its reference.
     reference
         A FASTA file, for the strategy reference without a panel.
+    assemblies
+        FASTA files of assembled genomes, or folders of them, for the strategy pangenome: contigs by PanSN
+        (HG002#1#chr8), files by sample and haplotype (HG002.hap1.fa). With --reference, its chromosomes.
+    chromosomes
+        A table of contigs of assemblies and their chromosomes, or the one chromosome that all are of.
     strategy
         reference, pangenome or variant.
     window
@@ -60,6 +65,8 @@ class Choice:
 
     panel: Path | None = None
     reference: Path | None = None
+    assemblies: Annotated[tuple[Path, ...], Several] = ()
+    chromosomes: str = ""
     strategy: Literal["reference", "pangenome", "variant"] = "reference"
     window: int = 700
     holdout: Annotated[tuple[str, ...], Several] = ()
@@ -177,13 +184,18 @@ def _open(choice: Choice) -> Iterator[Any]:
     """Open the corpus of a choice."""
     from dataclasses import fields
 
-    from kleiber.cli.genome import open_genome
+    from kleiber.cli.genome import open_genome, open_pangenome
+    from kleiber.corpus.assembled import open_assemblies
     from kleiber.corpus.regions import regions_or_bed
     from kleiber.corpus.sampling import CorpusConfig, open_corpus
     from kleiber.study.progress import Narrator
 
     say = Narrator().line
     options = {field.name: getattr(choice, field.name) for field in fields(CorpusConfig) if hasattr(choice, field.name)}
+    if choice.assemblies:
+        with open_pangenome(choice.assemblies, choice.reference, choice.panel, choice.chromosomes) as assemblies:
+            yield open_assemblies(assemblies, CorpusConfig(**options), choice.seed)
+        return
     with open_genome(choice.reference, choice.panel) as (reference, panel):
         for key in ("include", "exclude"):
             options[key] = regions_or_bed(options[key], reference, say)

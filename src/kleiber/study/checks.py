@@ -5,6 +5,7 @@ Beside `kleiber.study.config`, which holds the tree, for a file is read in a sit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -39,7 +40,7 @@ def check_genome(genome: Genome, arms: Mapping[str, Arm], refuse: Callable[[str,
             names = getattr(table, key)
             if len(set(names)) < len(names) or not all(names):
                 refuse(f"{where} {key}", f"must name each once, not {list(names)}.")
-            if names and not genome.panel:
+            if names and not (genome.panel or (table is not genome and genome.assemblies)):
                 refuse(f"{where} {key}", "are those of a panel; add `panel = [...]` to [genome].")
         if table.populations and not genome.sample_table:
             refuse(f"{where} populations", "need a table that says who is of which: add sample_table to [genome].")
@@ -47,8 +48,31 @@ def check_genome(genome: Genome, arms: Mapping[str, Arm], refuse: Callable[[str,
     for name, arm in arms.items():
         if arm.sampling == "reference" and (arm.samples or arm.populations):
             refuse(f"[arms] {name}", "reads the reference, which has no samples; sample the pangenome or variants.")
+    if genome.assemblies:
+        _check_assemblies(genome, arms, refuse)
     if genome.unrelated and not (genome.sample_table and genome.panel):
         refuse("[genome] unrelated", "needs a panel, and a table that names parents: add sample_table.")
+
+
+def _check_assemblies(genome: Genome, arms: Mapping[str, Arm], refuse: Callable[[str, str], NoReturn]) -> None:
+    if genome.panel:
+        refuse("[genome] assemblies", "stand in place of a panel; study each alone, and compare: kleiber report A B.")
+    for name, arm in arms.items():
+        if arm.sampling == "variant":
+            refuse(
+                f"[arms] {name}",
+                "samples variants, and assemblies come without records: nothing says which of their bases are variants."
+                "\n  Sample the pangenome, or give a panel.",
+            )
+        if arm.shares:
+            refuse(f"[arms] {name} shares", "are those of a panel's populations, and [genome] has assemblies.")
+    for key in ("holdout", "include", "exclude"):
+        for text in getattr(genome, key):
+            if re.search(r":[0-9,]+-[0-9,]+$", text) or text.removesuffix(".gz").endswith(".bed"):
+                refuse(
+                    f"[genome] {key}",
+                    f"names a block, {text!r}; assemblies have coordinates of their own.\n  Name whole chromosomes.",
+                )
 
 
 def _check_shares(

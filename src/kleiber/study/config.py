@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field, fields, is_dataclass
-from math import inf, isfinite
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
-
-import cattrs
+from typing import NoReturn
 
 from kleiber.errors import ConfigError, UnknownName
 from kleiber.genome.sources import find_source
 from kleiber.study.checks import check_genome
 from kleiber.study.paths import EMBEDDED as EMBEDDED
 from kleiber.study.paths import resolve_paths
+from kleiber.study.strict import structured
 from kleiber.train.config import TrainConfig
 
 __all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Study", "Tune", "Unit", "load_study", "parse_study"]
@@ -81,6 +79,10 @@ class Genome:
         The share of the windows that each of `populations` gives; without it every haplotype gives as many.
     unrelated
         Leave relatives out, so that of a trio the parents stay; by the parents in `sample_table`.
+    assemblies
+        FASTA files of assembled genomes, or folders of them, in place of `panel`; contigs by PanSN (``HG002#1#chr8``).
+    chromosomes
+        A table of their contigs and chromosomes, or the one chromosome that all are of.
     """
 
     holdout: tuple[str, ...]
@@ -98,6 +100,8 @@ class Genome:
     populations: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
     unrelated: bool = False
+    assemblies: tuple[str, ...] = ()
+    chromosomes: str = ""
 
 
 @dataclass(frozen=True)
@@ -288,99 +292,9 @@ def parse_study(text: str, name: str, folder: Path) -> Study:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits is one, too
         raise ConfigError(f"{name} is no valid TOML: {error}.") from None
-    _check_keys(raw, Study, name, "")
-    try:
-        study = _converter().structure(raw, Study)
-    except cattrs.BaseValidationError as error:
-        problems = cattrs.transform_error(error, path=name, format_exception=_explain)
-        raise ConfigError("\n  ".join(problems)) from None
+    study = structured(raw, Study, name)
     _check_values(study, name)
     return resolve_paths(study, name, folder)
-
-
-def _check_keys(raw: Any, kind: Any, name: str, table: str) -> None:
-    """Refuse unknown keys anywhere in the tree, before any value is looked at."""
-    if not (is_dataclass(kind) and isinstance(raw, dict)):
-        return
-    hints = get_type_hints(kind)
-    known = [f.name for f in fields(kind)]
-    for key, value in raw.items():
-        if key not in known:
-            raise UnknownName(key, known, f"[{table}] of {name}" if table else name, kind="key" if table else "table")
-        inner = hints[key]
-        if get_origin(inner) is dict:
-            for line, entry in value.items() if isinstance(value, dict) else ():
-                _check_keys(entry, get_args(inner)[1], name, f"{key}.{line}")
-        else:
-            _check_keys(value, inner, name, f"{table}.{key}" if table else key)
-
-
-def _converter() -> cattrs.Converter:
-    """Return a converter that never coerces: ``"3"`` is no number, ``1.5`` no count, ``true`` no 1."""
-    converter = cattrs.Converter(detailed_validation=True, forbid_extra_keys=True)
-
-    def strict(kind: type, wanted: str, accept: Any) -> None:
-        def hook(value: Any, _: Any) -> Any:
-            if not accept(value):
-                raise TypeError(f"must be {wanted}, not {_short(value)}")
-            return kind(value)
-
-        converter.register_structure_hook(kind, hook)
-
-    def is_number(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-
-    strict(str, "text in quotes", lambda v: isinstance(v, str))
-    strict(bool, "true or false", lambda v: isinstance(v, bool))
-
-    def as_float(value: Any, _: Any) -> float:
-        if not is_number(value):
-            raise TypeError(f"must be a number, not {_short(value)}")
-        try:
-            return float(value)  # each key says what it can be: nan and infinities are never in its range
-        except OverflowError:
-            return inf if value > 0 else -inf
-
-    def as_int(value: Any, _: Any) -> int:
-        if not is_number(value) or not isfinite(as_float(value, _)) or value != int(value):
-            raise TypeError(f"must be a whole number, not {_short(value)}")
-        if abs(value) > 2**63:
-            raise TypeError(f"must be a whole number of at most 2^63, not {_short(value)}")
-        return int(value)
-
-    converter.register_structure_hook(float, as_float)
-    converter.register_structure_hook(int, as_int)
-
-    def is_tuple(kind: Any) -> bool:
-        return get_origin(kind) is tuple
-
-    def tuple_hook(kind: Any) -> Any:
-        inner = get_args(kind)[0]
-
-        def hook(value: Any, _: Any) -> Any:
-            if not isinstance(value, list):
-                raise TypeError(f"must be a list in brackets, not {value!r}")
-            return tuple(converter.structure(item, inner) for item in value)
-
-        return hook
-
-    converter.register_structure_hook_factory(is_tuple, tuple_hook)
-    return converter
-
-
-def _short(value: Any) -> str:
-    """Return a value as TOML has it, cut where it is long; numbers of thousands of digits cannot be printed."""
-    if isinstance(value, int) and abs(value) >= 10**30:
-        return f"one of {value.bit_length()} bits"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]} …"
-
-
-def _explain(error: BaseException, kind: Any) -> str:
-    """Say in one clause what is wrong with one value."""
-    if isinstance(error, KeyError):
-        return f"the key {error.args[0]!r} is missing"
-    return str(error)
 
 
 def _check_values(study: Study, name: str) -> None:
@@ -398,7 +312,7 @@ def _check_values(study: Study, name: str) -> None:
     for arm, entry in study.arms.items():
         if entry.sampling not in SAMPLINGS:
             raise UnknownName(entry.sampling, SAMPLINGS, f"[arms] {arm} of {name}", "sampling")
-        if entry.sampling != "reference" and not study.genome.panel:
+        if entry.sampling != "reference" and not (study.genome.panel or study.genome.assemblies):
             refuse(f"[arms] {arm}", f"needs a panel to sample {entry.sampling!r}; add `panel = [...]` to [genome].")
         if not 0 <= entry.reverse_complement <= 1:
             refuse(f"[arms] {arm} reverse_complement", f"must be from 0 to 1, not {entry.reverse_complement}.")

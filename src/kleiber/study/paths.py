@@ -5,6 +5,7 @@ Beside `kleiber.study.config`, which holds the tree, for a file is read in a sit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,8 @@ def resolve_paths(study: Study, name: str, folder: Path) -> Study:
         exclude=resolve_beds(study.genome.exclude),
         samples=_resolve_samples(study.genome.samples, folder),
         sample_table=table if table in catalogue() else resolve(table),
+        assemblies=tuple(resolve(text) for text in study.genome.assemblies),
+        chromosomes=_resolve_table(study.genome.chromosomes, folder, resolve),
         reference=resolve(study.genome.reference),
         panel=tuple(resolve_panel(text) for text in study.genome.panel),
     )
@@ -68,3 +71,8 @@ def _resolve_samples(samples: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     if len(samples) == 1 and "\0" not in samples[0] and (path := folder / samples[0]).is_file():
         return read_names(path)
     return samples
+
+
+def _resolve_table(text: str, folder: Path, resolve: Callable[[str], str]) -> str:
+    """Return the file of a table of chromosomes, absolute; the name of a chromosome stays."""
+    return resolve(text) if text and ("/" in text or "\0" in text or (folder / text).is_file()) else text

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from kleiber.corpus.assembled import open_assemblies
 from kleiber.corpus.regions import regions_or_bed
 from kleiber.corpus.sampling import Corpus, CorpusConfig, open_corpus
 from kleiber.errors import ConfigError, StateError
+from kleiber.genome.assemblies import Assemblies, assembly_files, chromosomes_of
 from kleiber.genome.panel import Panel, PanelRules
 from kleiber.genome.reference import Reference
 from kleiber.genome.sources import DATA, catalogue, data_folders, source_files
@@ -104,7 +106,10 @@ def genome(study: Study, out: Path, tell: Callable[[str], None] = lambda text: N
     if read_manifest(folder) is None:
         fasta, panel_files = genome_files(study)
         tables = [path for path in (table_file(study), *bed_files(study)) if path]
-        inputs = {str(path): fingerprint(path) for path in (fasta, *panel_files, *tables)}
+        assembled = assembly_files(study.genome.assemblies)
+        if Path(study.genome.chromosomes).is_absolute():
+            tables.append(Path(study.genome.chromosomes))
+        inputs = {str(path): fingerprint(path) for path in (fasta, *panel_files, *tables, *assembled)}
         is_told = tell_territory(study, outline(fasta), tell)
         chosen, sexes = panel_samples(study, panel_files)
         if chosen:
@@ -117,6 +122,9 @@ def genome(study: Study, out: Path, tell: Callable[[str], None] = lambda text: N
             Panel.build(
                 reference, list(panel_files), folder / "panel", rules, samples=chosen, sexes=sexes, workers=cores
             )
+        if assembled:
+            chromosomes = chromosomes_of(study.genome.chromosomes)
+            Assemblies.build_all(assembled, folder / "assemblies", reference, chromosomes)
         write_manifest(folder, {"inputs": inputs})
     refuse_changed_inputs(out)
     reference = Reference.open(folder / "reference")
@@ -230,6 +238,9 @@ def corpus_of(study: Study, out: Path, arm: str, unique: float = 1.0, full_rows:
     window = reach = ORIGINAL_WINDOW
     if full_rows or not study.train.original:
         window, reach = _row_bases(study, out, entry.tokenizer)
+    assemblies, sampled = None, entry.sampling != "reference"
+    if sampled and study.genome.assemblies:
+        assemblies = Assemblies.open(out / "genome" / "assemblies")
     config = _config(
         study,
         reference,
@@ -238,9 +249,11 @@ def corpus_of(study: Study, out: Path, arm: str, unique: float = 1.0, full_rows:
         reach=reach,
         unique=unique,
         reverse_complement=entry.reverse_complement,
-        **(arm_samples(study, arm, panel.samples) if panel and entry.sampling != "reference" else {}),
+        **(arm_samples(study, arm, owner.samples) if (owner := assemblies or panel) and sampled else {}),
     )
-    return open_corpus(reference, panel if entry.sampling != "reference" else None, config, study.study.seed)
+    if assemblies:
+        return open_assemblies(assemblies, config, study.study.seed)
+    return open_corpus(reference, panel if sampled else None, config, study.study.seed)
 
 
 def heldout_corpus(study: Study, out: Path, spec: str) -> Corpus:
