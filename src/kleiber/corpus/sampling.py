@@ -260,12 +260,14 @@ class Corpus:
 
     def _cut_into_parts(self, chosen: NDArray[np.bool_]) -> Iterator[_Part]:
         """Cut the territory into parts: one contig each, and the same slots of the chosen throughout."""
-        for contig in dict.fromkeys(region.contig for region in self.territory):
+        by_contig: dict[str, list[Region]] = {}
+        for region in self.territory:
+            by_contig.setdefault(region.contig, []).append(region)
+        for contig, stretches in by_contig.items():
             by_slots: dict[bytes, list[Region]] = {}
-            for region in self.territory:
-                if region.contig == contig:
-                    for piece, exists in self._pieces(region):
-                        by_slots.setdefault((chosen & exists).tobytes(), []).append(piece)
+            for region in stretches:
+                for piece, exists in self._pieces(region):
+                    by_slots.setdefault((chosen & exists).tobytes(), []).append(piece)
             store = self.panel.store(contig) if self.panel else empty_store(self.reference.length(contig))
             for key, regions in by_slots.items():
                 slots = np.flatnonzero(np.frombuffer(key, bool))
