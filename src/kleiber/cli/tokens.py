@@ -186,7 +186,8 @@ def decode(tokenizer: Path) -> None:
 
 def _piped(stream: Any) -> Iterator[tuple[str, bytes]]:
     """Yield (name, bases) of FASTA, or of text with one sequence a line, as they come; empty lines of text stay."""
-    name, parts = "", []
+    name: str = ""
+    parts: list[bytes] = []
     for number, line in enumerate(stream, 1):
         if line.startswith(b">") and (name or number == 1):
             if name:
