@@ -74,7 +74,7 @@ PUBLISHED = {
         "chr14",
     ),
     "fly, Release 6": (
-        "igvteam/igv genomes/sizes/dm6.chrom.sizes; X and Y: paulsengroup/hictk docs",
+        "igvteam/igv genomes/sizes/dm6.chrom.sizes; X and Y: open2c/bioframe bioframe/io/data/dm6.seqinfo.tsv",
         "chr2L 23513712 chr2R 25286936 chr3L 28110227 chr3R 32079331 chr4 1348131 chrX 23542271 chrY 3667352",
         "chrM 19524 chrUn_DS485919v1 1021 chrUn_DS483705v1 27456 chrUn_CP007102v1 12714 chrUn_DS485566v2 544",
         "chr2R",

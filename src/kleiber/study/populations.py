@@ -13,7 +13,7 @@ from kleiber.genome.sources import catalogue, source_files
 from kleiber.genome.vcf import VcfFile
 from kleiber.study.config import Study
 
-__all__ = ["arm_samples", "bed_files", "panel_samples", "table_file"]
+__all__ = ["arm_samples", "panel_samples", "side_files", "table_file"]
 
 
 def table_file(study: Study) -> Path | None:
@@ -40,9 +40,22 @@ def table_file(study: Study) -> Path | None:
     return Path(name)
 
 
-def bed_files(study: Study) -> list[Path]:
-    """Return the BED files that a study names."""
-    return [Path(text) for text in (*study.genome.include, *study.genome.exclude) if is_bed(text)]
+def side_files(study: Study) -> list[Path]:
+    """Return the BED files and tables that a study names beside its genome, all of them present.
+
+    Raises
+    ------
+    ConfigError
+        When one is missing.
+    """
+    genome = study.genome
+    beds = [(key, text) for key in ("include", "exclude") for text in getattr(genome, key) if is_bed(text)]
+    tables = [("chromosomes", genome.chromosomes)] if Path(genome.chromosomes).is_absolute() else []
+    for key, text in beds + tables:
+        if not Path(text).is_file():
+            raise ConfigError(f"There is no file {text}, which [genome] {key} of the study names.")
+    table = table_file(study)
+    return [*(Path(text) for _, text in beds + tables), *([table] if table else [])]
 
 
 def panel_samples(study: Study, files: Sequence[Path]) -> tuple[list[str] | None, dict[str, str] | None]:

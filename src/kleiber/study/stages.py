@@ -27,7 +27,7 @@ from kleiber.genome.sources import DATA, catalogue, data_folders, source_files
 from kleiber.storage import fingerprint, is_unchanged, read_manifest, staged_folder, write_atomic, write_manifest
 from kleiber.study.config import EMBEDDED, Genome, Study
 from kleiber.study.plan import Plan, plan
-from kleiber.study.populations import arm_samples, bed_files, panel_samples, table_file
+from kleiber.study.populations import arm_samples, panel_samples, side_files
 from kleiber.study.territory import outline, tell_territory
 from kleiber.tokens.tokenizer import Tokenizer, load
 from kleiber.tokens.train import WINDOW, train_tokenizer
@@ -105,11 +105,9 @@ def genome(study: Study, out: Path, tell: Callable[[str], None] = lambda text: N
     folder = out / "genome"
     if read_manifest(folder) is None:
         fasta, panel_files = genome_files(study)
-        tables = [path for path in (table_file(study), *bed_files(study)) if path]
         assembled = assembly_files(study.genome.assemblies)
-        if Path(study.genome.chromosomes).is_absolute():
-            tables.append(Path(study.genome.chromosomes))
-        inputs = {str(path): fingerprint(path) for path in (fasta, *panel_files, *tables, *assembled)}
+        named = (fasta, *panel_files, *side_files(study), *assembled)
+        inputs = {str(path): fingerprint(path) for path in named}
         is_told = tell_territory(study, outline(fasta), tell)
         chosen, sexes = panel_samples(study, panel_files)
         if chosen:
@@ -143,6 +141,7 @@ def territory(study: Study) -> list[str]:
         fasta, _ = genome_files(study)
     except ConfigError:
         return []
+    side_files(study)
     told: list[str] = []
     tell_territory(study, outline(fasta), told.append)
     return told
