@@ -49,6 +49,14 @@ def test_names_with_colons_are_contigs_and_regions(tmp_path):
             read(text)
 
 
+def test_an_alias_of_two_contigs_is_none(tmp_path):
+    reference = build(tmp_path, f">NC_000001.11\n{'ACGTG' * 9}\n>NC_000067.7\n{'ACGTG' * 9}\n>chr2\n{'ACGTG' * 9}\n")
+    assert reference.resolve("NC_000067.7") == "NC_000067.7"
+    assert reference.resolve("2") == "chr2"
+    with pytest.raises(ConfigError, match=r"'chr1' can be NC_000001.11 or NC_000067.7 of ref.fa"):
+        open_corpus(reference, None, CorpusConfig("reference", 9, holdout=("chr1",)), 1)
+
+
 def test_bed_files_as_people_have_them(tmp_path):
     reference = build(tmp_path, f">20\n{'ACGTG' * 20}\n>21\n{'ACGTG' * 20}\n")
     text = "\ufefftrack name=x\nbrowser position\n# comment\n"

@@ -75,6 +75,7 @@ def test_table_of_the_igsr(shared_data, tmp_path):
         ("A male\nB GBR\n", "is no table of samples"),
         ("A\nB\n", "is no table of samples"),
         ("\n\n", "is empty"),
+        ("#IID\tSEX\n", "has a header and no sample"),
     ],
 )
 def test_what_is_no_table(text, wanted, tmp_path):

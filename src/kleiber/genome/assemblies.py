@@ -9,6 +9,7 @@ there and is what a pangenome is for.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -212,7 +213,7 @@ def chromosome_table(path: str | Path) -> dict[str, str]:
     try:
         with open_text(Path(path)) as handle:
             lines = handle.read().decode("utf-8-sig").splitlines()
-    except (UnicodeDecodeError, EOFError, OSError) as error:
+    except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path} is no table of contigs: {error}.") from None
     table: dict[str, str] = {}
     for number, line in enumerate(lines, 1):

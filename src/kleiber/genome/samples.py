@@ -9,6 +9,7 @@ that users then get wrong.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,8 @@ def read_samples(path: str | Path) -> dict[str, Sample]:
             del rows[0]  # Oxford's second line, of the types of columns
     else:
         places = _places([fields for _, fields in rows], path)
+    if not rows:
+        raise DataError(f"{path} has a header and no sample.")
     found: dict[str, Sample] = {}
     lines: dict[str, int] = {}
     for number, fields in rows:
@@ -192,7 +195,7 @@ def _rows(path: str | Path) -> list[tuple[int, list[str]]]:
     try:
         with open_text(Path(path)) as handle:
             text = handle.read(LARGEST + 1).decode("utf-8-sig")
-    except (UnicodeDecodeError, EOFError, OSError) as error:
+    except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path} is no table of samples: {error}.") from None
     if len(text) > LARGEST:
         raise DataError(f"{path} is no table of samples: it is longer than {LARGEST:,} bytes.")
