@@ -207,7 +207,7 @@ def test_the_samples_of_a_study(study, tmp_path, more, samples):
     told: list[str] = []
     _, panel = build_genome(study(more), tmp_path / "out", told.append)
     assert "".join(panel.samples) == samples
-    assert any("training reads 1 of 3 contigs, 900 bases: chr1" in line for line in told)
+    assert any("training reads 1 of 3 contigs, of 900 bases: chr1" in line for line in told)
     assert any("left out: 1 x scaffold (900 bases)" in line for line in told)
     assert any(f"read of {len(samples)} samples" in line for line in told) == (len(samples) < 4)
 
@@ -247,4 +247,4 @@ def test_what_a_study_cannot_read_is_told_before_anything_is_built(study, tmp_pa
 
 def test_plan_tells_the_territory(study):
     assert territory(study('include = ["chr1", "chr2:1-100", "chrUn_KI27v1"]'))[0].startswith("training reads 2 of 3")
-    assert territory(study())[0] == "training reads 1 of 3 contigs, 900 bases: chr1"
+    assert territory(study())[0] == "training reads 1 of 3 contigs, of 900 bases: chr1"

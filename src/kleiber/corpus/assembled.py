@@ -23,7 +23,9 @@ __all__ = ["AssemblyCorpus", "open_assemblies"]
 
 
 def open_assemblies(assemblies: Assemblies, config: CorpusConfig, seed: int) -> AssemblyCorpus:
-    """Open a corpus of assemblies; ``holdout``, ``include``, ``exclude`` and ``contigs`` name whole chromosomes.
+    """Open a corpus of assemblies.
+
+    ``holdout``, ``include``, ``exclude`` and ``contigs`` name whole chromosomes.
 
     Raises
     ------

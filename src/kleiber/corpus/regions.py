@@ -101,7 +101,7 @@ def read_bed(path: str | Path) -> list[list[str]]:
 
 
 def bed_regions(path: str | Path, reference: Reference) -> tuple[tuple[str, ...], str]:
-    """Return the intervals of a BED file on the contigs of a reference, as texts of regions, and what else it has.
+    """Return the intervals of a BED file on the contigs of a reference, and what else it has.
 
     Intervals on other contigs are passed over: a list of the whole genome fits the FASTA of a chromosome.
 
@@ -137,7 +137,7 @@ def bed_regions(path: str | Path, reference: Reference) -> tuple[tuple[str, ...]
 
 
 def regions_or_bed(texts: Iterable[str], reference: Reference, tell: Callable[[str], None]) -> tuple[str, ...]:
-    """Return regions and contigs as they are, and BED files (``.bed``, ``.bed.gz``, or any that is there) read.
+    """Return regions and contigs as they are, and in place of BED files their intervals.
 
     Parameters
     ----------

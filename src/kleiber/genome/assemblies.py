@@ -64,7 +64,7 @@ class Placed:
 
 
 class Assemblies(Reference):
-    """The contigs of all assemblies, by their PanSN names; make it with `build_all` and read it with `open`.
+    """The contigs of all assemblies, by PanSN names; make it with `build_all`, read it with `open`.
 
     Attributes
     ----------

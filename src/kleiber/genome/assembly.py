@@ -112,7 +112,7 @@ def role_of(name: str) -> str:
 
 
 def roles(contigs: Iterable[Contig]) -> dict[str, str]:
-    """Return what each contig of an assembly is, by its name, and by its length where the name does not say.
+    """Return what each contig of an assembly is, by name, and by length where the name does not say.
 
     Lengths are compared with the longest contig that is a chromosome by name, or that has no telling name.
     """

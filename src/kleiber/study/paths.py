@@ -24,7 +24,13 @@ EMBEDDED = "embedded"
 
 
 def resolve_paths(study: Study, name: str, folder: Path) -> Study:
-    """Return the study with its file names made absolute; ``"embedded"`` and names of the catalogue stay."""
+    """Return the study with its file names made absolute; ``"embedded"`` and names of the catalogue stay.
+
+    Raises
+    ------
+    ConfigError, UnknownName
+        When a name can be none of a file, or is neither a panel's of the catalogue nor a file's.
+    """
 
     def resolve(text: str, table: str = "genome") -> str:
         if "\0" in text:

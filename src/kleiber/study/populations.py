@@ -59,7 +59,9 @@ def side_files(study: Study) -> list[Path]:
 
 
 def panel_samples(study: Study, files: Sequence[Path]) -> tuple[list[str] | None, dict[str, str] | None]:
-    """Return the samples of the panel's files that a study reads, None for all, and their sexes where all are known.
+    """Return the samples of the panel's files that a study reads, and their sexes.
+
+    None stands for all samples, and for sexes that are not known of each.
 
     Raises
     ------

@@ -130,7 +130,9 @@ def genome(study: Study, out: Path, tell: Callable[[str], None] = lambda text: N
 
 
 def territory(study: Study) -> list[str]:
-    """Say what a study will read of its FASTA: nothing where the file is not here, or cannot be looked at quickly.
+    """Say what a study will read of its FASTA.
+
+    Nothing where the file is not here, or cannot be looked at quickly.
 
     Raises
     ------

@@ -17,7 +17,7 @@ QUICK = 1 << 28  # bytes of a FASTA without an index that are read for its conti
 
 
 def outline(fasta: Path) -> Reference | None:
-    """Return the names and lengths of a FASTA's contigs, without its bases; None where they cannot be had quickly."""
+    """Return a FASTA's contigs without their bases; None where they cannot be had quickly."""
     if not Path(f"{fasta}.fai").is_file() and fasta.stat().st_size > QUICK:
         return None
     contigs = [{"name": contig.name, "length": contig.length} for contig in contigs_of(fasta)]
@@ -62,9 +62,9 @@ def territory_lines(contigs: Sequence[Contig], read: set[str], named: set[str]) 
     chosen = [contig for contig in contigs if contig.name in read]
     few = ", ".join(contig.name for contig in chosen[:3]) + (f" … {chosen[-1].name}" if len(chosen) > 3 else "")
     n_bases = sum(contig.length for contig in chosen)
-    lines = [f"training reads {len(chosen):,} of {len(contigs):,} contigs, {n_bases:,} bases: {few}"]
+    lines = [f"training reads {len(chosen):,} of {len(contigs):,} contigs, of {n_bases:,} bases: {few}"]
     others = left_out(contigs, named)
     if others:
         kinds = ", ".join(f"{n:,} x {role} ({bases:,} bases)" for role, (n, bases) in others.items())
-        lines.append(f"left out: {kinds}; [genome] include = [...] reads what it names")
+        lines.append(f"left out: {kinds}; include reads what it names")
     return lines
