@@ -144,7 +144,9 @@ def test_included_and_excluded_regions_and_n(tmp_path):
     assert windows(include=("a:1-60",), exclude=("a:21-30",), holdout=("a:51-60",)) == 11 + 11
     (tmp_path / "good.bed").write_text("# comment\na\t0\t50\tS\t1\n")
     assert read_bed(tmp_path / "good.bed") == [["a", "0", "50", "S", "1"]]
-    for text in ("a\t5\n", "a\t9\t9\n", "a\tx\t9\n"):
+    (tmp_path / "point.bed").write_bytes(b"chrom\tstart\tend\r\na\t9\t9\r\na\t0\t9\r\n")
+    assert read_bed(tmp_path / "point.bed") == [["a", "0", "9"]]
+    for text in ("a\t5\n", "a\t9\t8\n", "a\tx\t9\n"):
         (tmp_path / "bad.bed").write_text(text)
         with pytest.raises(DataError, match=r"bad.bed, line 1: no interval"):
             read_bed(tmp_path / "bad.bed")

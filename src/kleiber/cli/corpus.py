@@ -28,6 +28,11 @@ class Choice:
         A haplotype store made by `kleiber panel build`; it holds its reference.
     reference
         A FASTA file, for the strategy reference without a panel.
+    assemblies
+        FASTA files of assembled genomes, or folders of them, for the strategy pangenome: contigs by PanSN
+        (HG002#1#chr8), files by sample and haplotype (HG002.hap1.fa). With --reference, its chromosomes.
+    chromosomes
+        A table of contigs of assemblies and their chromosomes, or the one chromosome that all are of.
     strategy
         reference, pangenome or variant.
     window
@@ -41,13 +46,15 @@ class Choice:
     contigs
         Read these contigs only.
     include
-        A BED file: read these regions only.
+        Read these regions only: a BED file, contigs, or regions such as chr8:1-1,000,000.
     exclude
-        A BED file: do not read these regions.
+        Do not read these.
     reverse_complement
         Probability that a window is read from the other strand.
     with_n
         Let windows hold N.
+    soft_masked
+        Let windows hold soft-masked bases, which are lower-case in the FASTA.
     mode
         anchored: every window has as many bases. span: the haplotype over so many reference bases.
     chromosome_uniform
@@ -58,16 +65,19 @@ class Choice:
 
     panel: Path | None = None
     reference: Path | None = None
+    assemblies: Annotated[tuple[Path, ...], Several] = ()
+    chromosomes: str = ""
     strategy: Literal["reference", "pangenome", "variant"] = "reference"
     window: int = 700
     holdout: Annotated[tuple[str, ...], Several] = ()
     split: Literal["train", "heldout"] = "train"
     samples: Annotated[tuple[str, ...], Several] = ()
     contigs: Annotated[tuple[str, ...], Several] = ()
-    include: Path | None = None
-    exclude: Path | None = None
+    include: Annotated[tuple[str, ...], Several] = ()
+    exclude: Annotated[tuple[str, ...], Several] = ()
     reverse_complement: float = 0.0
     with_n: Annotated[bool, Flag] = False
+    soft_masked: bool = True
     mode: Literal["anchored", "span"] = "anchored"
     chromosome_uniform: Annotated[bool, Flag] = False
     seed: int = 17
@@ -98,6 +108,8 @@ def describe(choice: Choice = Choice(), *, n: int = 0, json: Annotated[bool, Fla
     for key, value in facts.items():
         if isinstance(value, list):
             value = ", ".join(map(str, value[:6])) + (f" and {len(value) - 6} more" if len(value) > 6 else "")
+        elif key == "left_out":
+            value = "; ".join(f"{v['n_contigs']:,} x {role}, {v['n_bases']:,} bases" for role, v in value.items())
         elif isinstance(value, dict):
             value = ", ".join(f"{name} {number:,}" for name, number in value.items())
         elif isinstance(value, int) and not isinstance(value, bool):
@@ -170,27 +182,21 @@ def export(
 @contextmanager
 def _open(choice: Choice) -> Iterator[Any]:
     """Open the corpus of a choice."""
-    from kleiber.cli.genome import open_genome
-    from kleiber.corpus.regions import read_bed
+    from dataclasses import fields
+
+    from kleiber.cli.genome import open_genome, open_pangenome
+    from kleiber.corpus.assembled import open_assemblies
+    from kleiber.corpus.regions import regions_or_bed
     from kleiber.corpus.sampling import CorpusConfig, open_corpus
-    from kleiber.genome.assembly import Region
+    from kleiber.study.progress import Narrator
 
-    def regions(bed: Path | None) -> tuple[str, ...]:
-        return tuple(str(Region(row[0], int(row[1]), int(row[2]))) for row in read_bed(bed)) if bed else ()
-
-    config = CorpusConfig(
-        choice.strategy,
-        choice.window,
-        holdout=choice.holdout,
-        split=choice.split,
-        reverse_complement=choice.reverse_complement,
-        samples=choice.samples,
-        contigs=choice.contigs,
-        include=regions(choice.include),
-        exclude=regions(choice.exclude),
-        with_n=choice.with_n,
-        mode=choice.mode,
-        chromosome_uniform=choice.chromosome_uniform,
-    )
+    say = Narrator().line
+    options = {field.name: getattr(choice, field.name) for field in fields(CorpusConfig) if hasattr(choice, field.name)}
+    if choice.assemblies:
+        with open_pangenome(choice.assemblies, choice.reference, choice.panel, choice.chromosomes) as assemblies:
+            yield open_assemblies(assemblies, CorpusConfig(**options), choice.seed)
+        return
     with open_genome(choice.reference, choice.panel) as (reference, panel):
-        yield open_corpus(reference, panel, config, choice.seed)
+        for key in ("include", "exclude"):
+            options[key] = regions_or_bed(options[key], reference, say)
+        yield open_corpus(reference, panel, CorpusConfig(**options), choice.seed)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["open_genome"]
+__all__ = ["open_genome", "open_pangenome"]
 
 
 @contextmanager
@@ -33,3 +33,29 @@ def open_genome(reference: Path | None, panel: Path | None) -> Iterator[tuple[An
         return
     with TemporaryDirectory() as scratch:
         yield Reference.build(str(reference), Path(scratch) / "reference"), None
+
+
+@contextmanager
+def open_pangenome(
+    files: tuple[Path, ...], reference: Path | None, panel: Path | None, chromosomes: str
+) -> Iterator[Any]:
+    """Yield assemblies, read for the while; `chromosomes` is a table's file, or a chromosome.
+
+    Raises
+    ------
+    ConfigError
+        When a panel is named, too.
+    """
+    from tempfile import TemporaryDirectory
+
+    from kleiber.errors import ConfigError
+    from kleiber.genome.assemblies import Assemblies, assembly_files, chromosomes_of
+    from kleiber.genome.reference import Reference
+
+    if panel is not None:
+        raise ConfigError("Name either a panel (--panel STORE) or assemblies (--assemblies FASTA ...).")
+    with TemporaryDirectory() as scratch:
+        known = Reference.build(reference, Path(scratch) / "reference") if reference else None
+        yield Assemblies.build_all(
+            assembly_files(files), Path(scratch) / "assemblies", known, chromosomes_of(chromosomes)
+        )

@@ -84,6 +84,7 @@ def train(
     from kleiber.model.weights import load_weights
     from kleiber.storage import digest, locked, write_atomic
     from kleiber.study.progress import Narrator
+    from kleiber.study.territory import territory_lines
     from kleiber.tokens.tokenizer import load
     from kleiber.train.config import ORIGINAL_WINDOW, Run
     from kleiber.train.devices import leave
@@ -111,6 +112,10 @@ def train(
         corpus = open_corpus(genome, store if strategy != "reference" else None, chosen, seed)
         held = open_corpus(genome, None, CorpusConfig("reference", rows, rows, holdout, "heldout"), seed)
         evaluation = held_out(held, loaded, settings, seed, genome, store)
+        read = {region.contig for region in corpus.territory}
+        for line in territory_lines(genome.contigs, read, read | {region.contig for region in held.territory}):
+            if is_first:
+                Narrator().line(line)
         labels: dict[str, str | int | float] = {"corpus": strategy, "tokenizer": tokenizer.stem, "size": size}
         run = Run(out.name, shape, settings, tuple(sorted(round(d) for d in tokens)), seed, start, labels)
         _refuse_another(

@@ -55,7 +55,11 @@ def new(
         text = study_text(
             study.stem, str(reference), list(map(str, panel or ())), holdout or [default_holdout(contigs)]
         )
-    parse_study(text, str(study), study.parent)
+    read = parse_study(text, str(study), study.parent)
+    if not embedded:
+        from kleiber.study.territory import outline, tell_territory
+
+        tell_territory(read, outline(Path(read.genome.reference)), print)
     write_atomic(study, text)
     print(f"wrote {study}; run it with: kleiber run {study}")
 
@@ -137,11 +141,12 @@ def plan(
     from json import dumps
 
     from kleiber.study.config import load_study
-    from kleiber.study.stages import planned
+    from kleiber.study.stages import planned, territory
 
     read = load_study(study)
+    told = territory(read)
     whole = planned(read, out or Path("out") / read.study.name)
-    facts = _plan_facts(read, whole, gpu, mfu, gpus, measure)
+    facts = {**_plan_facts(read, whole, gpu, mfu, gpus, measure), "territory": told}
     if json:
         print(dumps(facts))
         return
@@ -159,6 +164,8 @@ def plan(
         print(f"on this machine, {side}: {_duration(facts['hours_here'])}")
     if "hours_gpu" in facts:
         print(f"on {gpus} x {gpu} at {mfu:.0%} of the {facts['precision']} peak: {_duration(facts['hours_gpu'])}")
+    for line in told:
+        print(line)
     print("the design:")
     for check in facts["checks"]:
         print(f"  {check['status']:<5} {check['check']}: {check['detail']}")

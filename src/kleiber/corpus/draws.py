@@ -24,7 +24,7 @@ from kleiber.genome.haplotypes import (
 )
 from kleiber.genome.store import SHIFT
 
-__all__ = ["accept", "count_holding", "count_valid", "draw", "fill", "strands"]
+__all__ = ["accept", "count_holding", "count_valid", "draw", "fill", "groups_of", "strands"]
 
 _1 = np.uint64(1)
 
@@ -100,16 +100,19 @@ def _count_spans(store, n_slots, slot, begin, end, last, window, edits):
 
 
 @njit(cache=True, nogil=True)
-def draw(seed, stream, indices, used, ends, groups, begins, spans, region, rank, start):
+def draw(seed, stream, indices, used, ends, groups, begins, spans, region, rank, start, chosen):
     """Draw a candidate for each index, going on from its draw `used`.
 
     ``ends`` (R + 1,) is the running number of candidates, ``groups`` (G + 1,) the regions of each contig when contigs
-    are drawn first, or (0, R). Fills region, rank of the slot, and start.
+    are drawn first, or (0, R). ``chosen`` (n,) is the group of each index where it is decided, else -1. Fills region,
+    rank of the slot, and start.
     """
     for i in range(indices.size):
         index, n = np.uint64(indices[i]), used[i]
         low, high = 0, ends.size - 1
-        if groups.size > 2:
+        if chosen[i] >= 0:
+            low, high = groups[chosen[i]], groups[chosen[i] + 1]
+        elif groups.size > 2:
             group, n = counter.bounded(seed, stream, index, n, np.uint64(groups.size - 1))
             low, high = groups[np.int64(group)], groups[np.int64(group) + 1]
         value, n = counter.bounded(seed, stream, index, n, np.uint64(ends[high] - ends[low]))
@@ -125,6 +128,14 @@ def draw(seed, stream, indices, used, ends, groups, begins, spans, region, rank,
         region[i] = low
         rank[i] = at // spans[low]
         start[i] = begins[low] + at % spans[low]
+
+
+@njit(cache=True, nogil=True)
+def groups_of(seed, stream, indices, ends, group):
+    """Draw the group of each index: ``ends`` are the running sums of the groups' shares."""
+    for i in range(indices.size):
+        at = counter.uniform(seed, stream, np.uint64(indices[i]), np.uint64(0)) * ends[-1]
+        group[i] = min(np.searchsorted(ends, at, side="right"), ends.size - 1)
 
 
 @njit(cache=True, nogil=True)

@@ -8,7 +8,8 @@ held-out base into a neighbour's training window.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ from kleiber import counter
 from kleiber.errors import ConfigError, DataError, UnknownContig
 from kleiber.genome.assembly import Region, canonical_name
 from kleiber.genome.ploidy import pseudo_autosomal
-from kleiber.genome.reference import Reference, intervals
+from kleiber.genome.reference import Reference, intervals, open_text
 
-__all__ = ["as_array", "read_bed", "regions_of", "territory", "unique_part"]
+__all__ = ["as_array", "bed_regions", "is_bed", "read_bed", "regions_of", "regions_or_bed", "territory", "unique_part"]
 
 UNIQUE = counter.stream_id("unique")
 BLOCK = 50_000  # bases: the grain in which a fraction of the territory is chosen
@@ -36,16 +37,36 @@ def regions_of(reference: Reference, texts: Sequence[str], what: str) -> list[Re
     """
     regions = []
     for text in texts:
-        name = text.rsplit(":", 1)[0] if ":" in text else text
+        whole, part = _resolved(reference, text), _resolved(reference, _contig_of(text))
+        if whole and part and text != _contig_of(text):
+            raise ConfigError(
+                f"{what} {text!r} is a contig of {reference.manifest['source']}, and a region of {part}, too.\n"
+                f"  Write {text}:1-{reference.length(whole)} for the contig, or name the region in a BED file."
+            )
         try:
-            length = reference.length(name)
+            name = whole or reference.resolve(_contig_of(text))
         except UnknownContig as error:
             raise ConfigError(f"{what} {text!r}: {error}") from None
-        region = Region.parse(text, length)
+        length = reference.length(name)
+        region = Region(name, 0, length) if whole else Region.parse(text)
         if region.end > length:
             raise ConfigError(f"{what} {text!r} ends at {region.end:,}, and {name} is {length:,} bases long.")
-        regions.append(Region(reference.resolve(name), region.start, region.end))
+        regions.append(Region(name, region.start, region.end))
     return regions
+
+
+def _contig_of(text: str) -> str:
+    """Return what stands before a region's last colon; the text itself where no region stands there."""
+    match = re.fullmatch(r"(.+):[0-9,]+-[0-9,]+", text)
+    return match[1] if match else text
+
+
+def _resolved(reference: Reference, name: str) -> str:
+    """Return the name of a contig in the reference, or nothing where it has none."""
+    try:
+        return reference.resolve(name)
+    except UnknownContig:
+        return ""
 
 
 def read_bed(path: str | Path) -> list[list[str]]:
@@ -57,24 +78,87 @@ def read_bed(path: str | Path) -> list[list[str]]:
         When the file is missing, or a line is no interval; names the line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path}.") from None
-    except (UnicodeDecodeError, OSError) as error:
+        with open_text(Path(path)) as handle:
+            lines = handle.read().decode("utf-8-sig").split("\n")
+    except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path} is no BED file: {error}.") from None
-    rows = []
+    rows: list[list[str]] = []
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or line.startswith("#") or words[0] in ("track", "browser"):
             continue
-        fields = line.split("\t") if "\t" in line else words
+        fields = [field.strip() for field in line.split("\t")] if "\t" in line else words
+        if not rows and [field.lower() for field in fields[1:3]] in (["start", "end"], ["chromstart", "chromend"]):
+            continue
         is_whole = len(fields) >= 3 and all(re.fullmatch("[0-9]{1,15}", field) for field in fields[1:3])
-        if not is_whole or not fields[0] or int(fields[1]) >= int(fields[2]):
+        if not is_whole or not fields[0] or int(fields[1]) > int(fields[2]):
             raise DataError(
                 f"{path}, line {number}: no interval: {line[:80]!r}.\n  A line is contig, start (from 0), end."
             )
-        rows.append(fields)
+        if int(fields[1]) < int(fields[2]):  # an insertion point has no bases
+            rows.append(fields)
     return rows
+
+
+def bed_regions(path: str | Path, reference: Reference) -> tuple[tuple[str, ...], str]:
+    """Return the intervals of a BED file on the contigs of a reference, and what else it has.
+
+    Intervals on other contigs are passed over: a list of the whole genome fits the FASTA of a chromosome.
+
+    Returns
+    -------
+    The regions, and a sentence on how many intervals were passed over, or nothing.
+
+    Raises
+    ------
+    DataError
+        As `read_bed` does, and when no contig of the file is one of the reference, or an interval leaves its contig.
+    """
+    rows = read_bed(path)
+    names = {contig: _resolved(reference, contig) for contig in dict.fromkeys(row[0] for row in rows)}
+    source = reference.manifest["source"]
+    if not any(names.values()):
+        have = ", ".join([contig.name for contig in reference.contigs][:3])
+        raise DataError(
+            f"{path} has no interval on a contig of {source}: it names {', '.join(list(names)[:3]) or 'none'}, "
+            f"and {source} {have}.\n  Name a BED file of this assembly."
+        )
+    regions = [Region(names[row[0]], int(row[1]), int(row[2])) for row in rows if names[row[0]]]
+    for region in regions:
+        if region.end > (length := reference.length(region.contig)):
+            raise DataError(
+                f"{path}: {region} ends behind the contig, which is {length:,} bases long in {source}.\n"
+                "  Name a BED file of this assembly."
+            )
+    strange = [name for name, known in names.items() if not known]
+    told = f"{path}: {len(rows) - len(regions):,} of {len(rows):,} intervals are on contigs that {source} lacks"
+    few = ", ".join(strange[:3]) + (" …" if len(strange) > 3 else "")
+    return tuple(map(str, regions)), f"{told} ({few})" if strange else ""
+
+
+def regions_or_bed(texts: Iterable[str], reference: Reference, tell: Callable[[str], None]) -> tuple[str, ...]:
+    """Return regions and contigs as they are, and in place of BED files their intervals.
+
+    Parameters
+    ----------
+    tell
+        Told a sentence for each BED file of which intervals were passed over.
+    """
+    regions: list[str] = []
+    for text in texts:
+        if not is_bed(text) or _resolved(reference, text):
+            regions.append(text)
+            continue
+        found, more = bed_regions(text, reference)
+        if more:
+            tell(more)
+        regions += found
+    return tuple(regions)
+
+
+def is_bed(text: str, folder: Path = Path()) -> bool:
+    """Say whether the text names a BED file, relative to a folder, and not a contig or region."""
+    return text.removesuffix(".gz").endswith(".bed") or (folder / text).is_file()
 
 
 def territory(
@@ -85,6 +169,7 @@ def territory(
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
     with_n: bool = False,
+    soft_masked: bool = True,
 ) -> list[Region]:
     """Return the stretches of one side of the split, in the order of the reference.
 
@@ -100,19 +185,35 @@ def territory(
         Read these regions only, and not those.
     with_n
         Whether stretches may hold N.
+    soft_masked
+        Whether they may hold soft-masked bases, lower-case in the FASTA.
+
+    Raises
+    ------
+    ConfigError
+        When a region is none of the reference, or soft-masked bases are to be left out of a FASTA that has none.
     """
-    heldout = regions_of(reference, holdout, "holdout")
-    included, excluded = regions_of(reference, include, "include"), regions_of(reference, exclude, "exclude")
+    if not soft_masked and not any(len(reference.soft_masked(contig.name)) for contig in reference.contigs):
+        raise ConfigError(
+            f"Soft-masked bases are to be left out, and {reference.manifest['source']} has none: all are upper-case.\n"
+            "  Name a soft-masked FASTA, or leave soft_masked at true."
+        )
+    heldout = _by_contig(regions_of(reference, holdout, "holdout"))
+    included = _by_contig(regions_of(reference, include, "include"))
+    excluded = _by_contig(regions_of(reference, exclude, "exclude"))
     stretches = []
     for contig in reference.contigs:
         if contigs is not None and contig.name not in contigs:
             continue
         wanted = np.full(contig.length, not include)
-        _mark(wanted, included, contig.name, True)
-        _mark(wanted, excluded, contig.name, False)
+        _mark(wanted, included.get(contig.name, ()), True)
+        _mark(wanted, excluded.get(contig.name, ()), False)
         side = np.full(contig.length, split == "train")
-        _mark(side, heldout, contig.name, split == "heldout")
+        _mark(side, heldout.get(contig.name, ()), split == "heldout")
         wanted &= side
+        if not soft_masked:
+            for start, end in reference.soft_masked(contig.name):
+                wanted[start:end] = False
         if not with_n:
             wanted &= np.asarray(reference.bases(contig.name)) != ord("N")
         if canonical_name(contig.name) == "Y":
@@ -122,10 +223,16 @@ def territory(
     return stretches
 
 
-def _mark(wanted: NDArray[np.bool_], regions: list[Region], contig: str, value: bool) -> None:
+def _by_contig(regions: Iterable[Region]) -> dict[str, list[Region]]:
+    sorted_by: dict[str, list[Region]] = {}
     for region in regions:
-        if region.contig == contig:
-            wanted[region.start : region.end] = value
+        sorted_by.setdefault(region.contig, []).append(region)
+    return sorted_by
+
+
+def _mark(wanted: NDArray[np.bool_], regions: Iterable[Region], value: bool) -> None:
+    for region in regions:
+        wanted[region.start : region.end] = value
 
 
 def unique_part(stretches: list[Region], fraction: float, seed: int) -> list[Region]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 
 from kleiber import counter
 from kleiber.corpus import draws
+from kleiber.corpus.config import STRATEGIES, CorpusConfig
 from kleiber.corpus.regions import as_array, territory, unique_part
-from kleiber.errors import ConfigError, UnknownName
-from kleiber.genome.assembly import Region, assembled
+from kleiber.errors import ConfigError
+from kleiber.genome.assembly import Region, assembled, left_out
 from kleiber.genome.haplotypes import ROOM, carried
 from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
@@ -31,84 +33,11 @@ from kleiber.storage import digest
 
 __all__ = ["COMPLEMENT", "STRATEGIES", "Corpus", "CorpusConfig", "open_corpus"]
 
-STRATEGIES = ("reference", "pangenome", "variant")
 WINDOWS = np.uint64(counter.stream_id("windows"))
 STRANDS = np.uint64(counter.stream_id("strands"))
+GROUPS = np.uint64(counter.stream_id("groups"))
+PATIENCE = 50  # rounds of rejection after which a corpus looks whether there is any window at all
 CHUNK = 8192  # windows: what drawing them read of the store is still in the cache when they are copied
-
-
-@dataclass(frozen=True)
-class CorpusConfig:
-    """What a corpus reads.
-
-    Attributes
-    ----------
-    strategy
-        ``"reference"``, ``"pangenome"`` or ``"variant"``.
-    window
-        Bases of a window; for ``"variant"``, the stretch that has to hold an edit.
-    reach
-        Bases that have to follow a start inside the territory; `window` when None.
-    holdout
-        Contigs or blocks (1-based inclusive) that belong to the split ``"heldout"``.
-    split
-        ``"train"`` or ``"heldout"``.
-    unique
-        Fraction of the territory that may be read.
-    reverse_complement
-        Probability that a window is read from the other strand.
-    samples
-        Read these samples of the panel only; all when empty.
-    contigs
-        Read these contigs only. When empty, those of the panel (or the reference); without `include`, training reads
-        the assembled chromosomes of them only.
-    include, exclude
-        Read these regions only, and not those.
-    with_n
-        Whether a window may hold N, as the original study's could.
-    mode
-        ``"anchored"``: every window is `window` haplotype bases. ``"span"``: the haplotype over `window` reference
-        bases, so that lengths vary, as in the original study.
-    chromosome_uniform
-        Draw the contig first, each alike, as the original study did; for ``"reference"`` only.
-    """
-
-    strategy: str
-    window: int
-    reach: int | None = None
-    holdout: tuple[str, ...] = ()
-    split: str = "train"
-    unique: float = 1.0
-    reverse_complement: float = 0.0
-    samples: tuple[str, ...] = ()
-    contigs: tuple[str, ...] = ()
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    with_n: bool = False
-    mode: str = "anchored"
-    chromosome_uniform: bool = False
-
-    def __post_init__(self) -> None:
-        if self.strategy not in STRATEGIES:
-            raise UnknownName(self.strategy, STRATEGIES, kind="sampling strategy")
-        if self.split not in ("train", "heldout"):
-            raise UnknownName(self.split, ("train", "heldout"), kind="split")
-        if self.mode not in ("anchored", "span"):
-            raise UnknownName(self.mode, ("anchored", "span"), kind="mode")
-        if self.window < 1 or (self.reach is not None and self.reach < self.window):
-            raise ConfigError(f"A window of {self.window} bases with a reach of {self.reach} cannot be.")
-        if not 0 <= self.reverse_complement <= 1 or not 0 < self.unique <= 1:
-            raise ConfigError(
-                f"reverse_complement = {self.reverse_complement} and unique = {self.unique} cannot be: "
-                "a probability and a share above 0."
-            )
-        if self.chromosome_uniform and self.strategy != "reference":
-            raise ConfigError(f"chromosome_uniform is for the strategy 'reference', not {self.strategy!r}.")
-
-    @property
-    def readable(self) -> int:
-        """Bases that follow every start."""
-        return self.reach or self.window
 
 
 def open_corpus(reference: Reference, panel: Panel | None, config: CorpusConfig, seed: int) -> Corpus:
@@ -142,10 +71,15 @@ class Corpus:
         if config.contigs:
             names &= {reference.resolve(contig) for contig in config.contigs}
         elif config.split == "train" and not config.include:
-            names = assembled(names)
-        cut = territory(reference, config.holdout, config.split, names, config.include, config.exclude, config.with_n)
+            names = names & assembled(reference.contigs) or names
+        cut = territory(
+            reference, config.holdout, config.split, names, config.include, config.exclude, config.with_n,
+            config.soft_masked,
+        )  # fmt: skip
         self.territory = unique_part(cut, config.unique, seed)
-        self._parts = list(self._cut_into_parts())
+        self._names = names
+        by_group = [list(self._cut_into_parts(chosen)) for chosen in self._chosen()]
+        self._parts = [part for parts in by_group for part in parts]
         spans = [part.n_valid[:, 0] * len(part.slots) for part in self._parts]
         self._ends = np.cumsum(np.concatenate([[0], *spans])).astype(np.int64)
         if self._ends[-1] == 0:
@@ -163,6 +97,12 @@ class Corpus:
         if config.chromosome_uniform:
             sizes = [part.n_valid[:, 1].sum() for part in self._parts]
             self._groups = np.array([0, *[end for end, size in zip(self._part_ends, sizes, strict=True) if size]])
+        if config.groups:
+            n_regions = [sum(len(part.regions) for part in parts) for parts in by_group]
+            self._groups = np.cumsum([0, *n_regions])
+            empty = [i for i, end in enumerate(self._groups[1:]) if self._ends[end] == self._ends[self._groups[i]]]
+            if empty:
+                raise ConfigError(f"The group of {config.groups[empty[0]][0]} has no window in the territory.")
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """Return window `index` (any from 0): uint8 ASCII, shape (window,), or of its own length in span mode."""
@@ -286,20 +226,23 @@ class Corpus:
             "gc": float((acgt[1] + acgt[2]) / max(1, acgt.sum())),
             "n": int(size - acgt.sum()),
             "windows_by_contig": by_contig,
+            "left_out": {
+                role: {"n_contigs": n, "n_bases": bases}
+                for role, (n, bases) in left_out(self.reference.contigs, self._names).items()
+            },
         }
 
     @cached_property
     def n_variant_windows(self) -> int:
         """The size of A: members of U whose window holds an accepted edit."""
+        return sum(self._n_holding(part) for part in self._parts if self.panel)
+
+    def _n_holding(self, part: _Part) -> int:
         config = self.config
-        return sum(
-            int(
-                draws.count_holding(
-                    part.store, part.n_slots, part.slots, part.regions, config.readable, config.window, self._is_span
-                )
+        return int(
+            draws.count_holding(
+                part.store, part.n_slots, part.slots, part.regions, config.readable, config.window, self._is_span
             )
-            for part in self._parts
-            if self.panel
         )
 
     @property
@@ -313,19 +256,27 @@ class Corpus:
     def _is_span(self) -> bool:
         return self.config.mode == "span"
 
-    def _cut_into_parts(self) -> Iterator[_Part]:
-        """Cut the territory into parts: one contig each, and the same slots throughout."""
-        chosen = np.ones(2 * len(self.panel.samples), bool) if self.panel else np.ones(1, bool)
-        if self.panel and self.config.samples:
-            chosen[:] = False
-            for sample in self.config.samples:
-                chosen[self.panel.slot(sample, 0) : self.panel.slot(sample, 1) + 1] = True
-        for contig in dict.fromkeys(region.contig for region in self.territory):
+    def _chosen(self) -> list[NDArray[np.bool_]]:
+        """Return which slots the corpus reads, (slots,), or each of its groups."""
+        if self.panel is None:
+            return [np.ones(1, bool)]
+        groups = self.config.groups or (self.config.samples or self.panel.samples,)
+        masks = [np.zeros(2 * len(self.panel.samples), bool) for _ in groups]
+        for mask, samples in zip(masks, groups, strict=True):
+            for sample in samples:
+                mask[self.panel.slot(sample, 0) : self.panel.slot(sample, 1) + 1] = True
+        return masks
+
+    def _cut_into_parts(self, chosen: NDArray[np.bool_]) -> Iterator[_Part]:
+        """Cut the territory into parts: one contig each, and the same slots of the chosen throughout."""
+        by_contig: dict[str, list[Region]] = {}
+        for region in self.territory:
+            by_contig.setdefault(region.contig, []).append(region)
+        for contig, stretches in by_contig.items():
             by_slots: dict[bytes, list[Region]] = {}
-            for region in self.territory:
-                if region.contig == contig:
-                    for piece, exists in self._pieces(region):
-                        by_slots.setdefault((chosen & exists).tobytes(), []).append(piece)
+            for region in stretches:
+                for piece, exists in self._pieces(region):
+                    by_slots.setdefault((chosen & exists).tobytes(), []).append(piece)
             store = self.panel.store(contig) if self.panel else empty_store(self.reference.length(contig))
             for key, regions in by_slots.items():
                 slots = np.flatnonzero(np.frombuffer(key, bool))
@@ -366,13 +317,20 @@ class Corpus:
         waiting = np.arange(n)
         seed = np.uint64(self.seed)
         config = self.config
-        while len(waiting):
+        group = np.full(n, -1, np.int64)
+        if config.groups:
+            draws.groups_of(seed, GROUPS, indices, np.cumsum(config.shares), group)
+        for round_ in count():
+            if not len(waiting):
+                break
+            if round_ == PATIENCE:
+                self._refuse_endless()
             several = len(waiting) < n
-            columns = [used, region, rank, start]
+            columns = [used, region, rank, start, group]
             mine = [column[waiting] for column in columns] if several else columns
             draws.draw(
                 seed, WINDOWS, indices[waiting] if several else indices, mine[0], self._ends, self._groups,
-                self._begins, self._spans, mine[1], mine[2], mine[3],
+                self._begins, self._spans, mine[1], mine[2], mine[3], mine[4],
             )  # fmt: skip
             if several:
                 for column, values in zip(columns, mine, strict=True):
@@ -384,6 +342,14 @@ class Corpus:
                 )  # fmt: skip
             waiting = waiting[~accepted[waiting]]
         return region, rank, start
+
+    def _refuse_endless(self) -> None:
+        """Raise where no window holds a variant: drawing would never end."""
+        edges = self._groups if self.config.groups else np.array([0, len(self._begins)])
+        for begin, end in pairwise(edges):
+            first, last = np.searchsorted(self._part_ends, [begin, end - 1], side="right")
+            if not sum(self._n_holding(part) for part in self._parts[first : last + 1]):
+                raise ConfigError("No window of the territory holds a variant of the chosen samples.")
 
     def _turn(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         if self.config.reverse_complement:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kleiber.errors import DataError, StateError, UnknownContig
+from kleiber.errors import ConfigError, DataError, StateError, UnknownContig
 from kleiber.genome.assembly import Contig, Region, canonical_name
 from kleiber.storage import digest, file_digest, read_manifest, staged_folder, write_manifest
 
@@ -39,7 +39,9 @@ class Reference:
         self.manifest = manifest
         self.contigs = tuple(Contig(c["name"], c["length"]) for c in manifest["contigs"])
         self._index = {contig.name: i for i, contig in enumerate(self.contigs)}
-        self._aliases = {canonical_name(contig.name): contig.name for contig in reversed(self.contigs)}
+        self._aliases: dict[str, list[str]] = {}
+        for contig in self.contigs:
+            self._aliases.setdefault(canonical_name(contig.name), []).append(contig.name)
 
     @classmethod
     def build(cls, fasta: str | Path, out: str | Path) -> Reference:
@@ -93,13 +95,19 @@ class Reference:
         ------
         UnknownContig
             With the nearest known names.
+        ConfigError
+            When the name is an alias of several contigs, as in a FASTA of two species.
         """
         if name in self._index:
             return name
-        found = self._aliases.get(canonical_name(name))
-        if found is None:
+        found = self._aliases.get(canonical_name(name), [])
+        if not found:
             raise UnknownContig(name, self._index, str(self.manifest["source"]))
-        return found
+        if len(found) > 1:
+            raise ConfigError(
+                f"{name!r} can be {' or '.join(found[:3])} of {self.manifest['source']}.\n  Name the one that is meant."
+            )
+        return found[0]
 
     def length(self, contig: str) -> int:
         """Return a contig's length in bases."""

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from math import inf
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
-
-import cattrs
+from typing import NoReturn
 
 from kleiber.errors import ConfigError, UnknownName
-from kleiber.genome.sources import catalogue, find_source
+from kleiber.genome.sources import find_source
 from kleiber.model.config import ARCHITECTURES
+from kleiber.study.checks import check_genome
+from kleiber.study.paths import EMBEDDED as EMBEDDED
+from kleiber.study.paths import resolve_paths
+from kleiber.study.strict import structured
 from kleiber.train.config import TrainConfig
 
 __all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Model", "Study", "Tune", "Unit", "load_study", "parse_study"]
 
-EMBEDDED = "embedded"
 SAMPLINGS = ("reference", "pangenome", "variant")
 LARGEST = 1 << 20  # bytes of a study file
 MOST_RUNS = 100_000
@@ -65,6 +65,25 @@ class Genome:
         Which conflicting edits of a haplotype win: ``"bcftools"`` or ``"edits"``.
     min_af
         ALT alleles rarer than this in the panel are dropped.
+    include, exclude
+        What training and scoring read, and what they do not: contigs, regions, or BED files. Without `include`, all
+        assembled chromosomes of the FASTA.
+    soft_masked
+        Whether they read soft-masked bases, lower-case in the FASTA.
+    samples
+        Read these samples of the panel only: their names, or a file that lists them.
+    sample_table
+        A table of samples (1000 Genomes, IGSR, PLINK, a pedigree), or one of the catalogue.
+    populations
+        Read the samples of these populations or superpopulations only.
+    shares
+        The share of the windows that each of `populations` gives; without it every haplotype gives as many.
+    unrelated
+        Leave relatives out, so that of a trio the parents stay; by the parents in `sample_table`.
+    assemblies
+        FASTA files of assembled genomes, or folders of them, in place of `panel`; contigs by PanSN (``HG002#1#chr8``).
+    chromosomes
+        A table of their contigs and chromosomes, or the one chromosome that all are of.
     """
 
     holdout: tuple[str, ...]
@@ -74,6 +93,16 @@ class Genome:
     fallback: str = ""
     policy: str = "bcftools"
     min_af: float = 0.0
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    soft_masked: bool = True
+    samples: tuple[str, ...] = ()
+    sample_table: str = ""
+    populations: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    unrelated: bool = False
+    assemblies: tuple[str, ...] = ()
+    chromosomes: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,12 +119,17 @@ class Arm:
         Probability that a window is read from the other strand.
     unique
         Fractions of the territory, in place of the ladder's.
+    samples, populations, shares
+        Of those that `[genome]` has, the samples and populations that this arm reads, and their shares of its windows.
     """
 
     sampling: str
     tokenizer: str
     reverse_complement: float = 0.0
     unique: tuple[float, ...] = ()
+    samples: tuple[str, ...] = ()
+    populations: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -273,81 +307,15 @@ def parse_study(text: str, name: str, folder: Path) -> Study:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits is one, too
         raise ConfigError(f"{name} is no valid TOML: {error}.") from None
-    _check_keys(raw, Study, name, "")
-    try:
-        study = _converter().structure(raw, Study)
-    except cattrs.BaseValidationError as error:
-        problems = cattrs.transform_error(error, path=name, format_exception=_explain)
-        raise ConfigError("\n  ".join(problems)) from None
+    study = structured(raw, Study, name)
     _check_values(study, name)
-    return _resolve_paths(study, name, folder)
-
-
-def _check_keys(raw: Any, kind: Any, name: str, table: str) -> None:
-    """Refuse unknown keys anywhere in the tree, before any value is looked at."""
-    if not (is_dataclass(kind) and isinstance(raw, dict)):
-        return
-    hints = get_type_hints(kind)
-    known = [f.name for f in fields(kind)]
-    for key, value in raw.items():
-        if key not in known:
-            raise UnknownName(key, known, f"[{table}] of {name}" if table else name, kind="key" if table else "table")
-        inner = hints[key]
-        if get_origin(inner) is dict:
-            for line, entry in value.items() if isinstance(value, dict) else ():
-                _check_keys(entry, get_args(inner)[1], name, f"{key}.{line}")
-        else:
-            _check_keys(value, inner, name, f"{table}.{key}" if table else key)
-
-
-def _converter() -> cattrs.Converter:
-    """Return a converter that never coerces: ``"3"`` is no number, ``1.5`` no count, ``true`` no 1."""
-    converter = cattrs.Converter(detailed_validation=True, forbid_extra_keys=True)
-
-    def strict(kind: type, wanted: str, accept: Any) -> None:
-        def hook(value: Any, _: Any) -> Any:
-            if not accept(value):
-                raise TypeError(f"must be {wanted}, not {value!r}")
-            return kind(value)
-
-        converter.register_structure_hook(kind, hook)
-
-    def is_number(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-
-    strict(str, "text in quotes", lambda v: isinstance(v, str))
-    strict(bool, "true or false", lambda v: isinstance(v, bool))
-    strict(float, "a number", is_number)
-    strict(int, "a whole number", lambda v: is_number(v) and float(v).is_integer())
-
-    def is_tuple(kind: Any) -> bool:
-        return get_origin(kind) is tuple
-
-    def tuple_hook(kind: Any) -> Any:
-        inner = get_args(kind)[0]
-
-        def hook(value: Any, _: Any) -> Any:
-            if not isinstance(value, list):
-                raise TypeError(f"must be a list in brackets, not {value!r}")
-            return tuple(converter.structure(item, inner) for item in value)
-
-        return hook
-
-    converter.register_structure_hook_factory(is_tuple, tuple_hook)
-    return converter
-
-
-def _explain(error: BaseException, kind: Any) -> str:
-    """Say in one clause what is wrong with one value."""
-    if isinstance(error, KeyError):
-        return f"the key {error.args[0]!r} is missing"
-    return str(error)
+    return resolve_paths(study, name, folder)
 
 
 def _check_values(study: Study, name: str) -> None:
     """Refuse what no run could make sense of; rooms check their own tables when they are used."""
 
-    def refuse(where: str, what: str) -> None:
+    def refuse(where: str, what: str) -> NoReturn:
         raise ConfigError(f"{where} of {name} {what}")
 
     if not _names_a_file(study.study.name):
@@ -359,10 +327,10 @@ def _check_values(study: Study, name: str) -> None:
     for arm, entry in study.arms.items():
         if entry.sampling not in SAMPLINGS:
             raise UnknownName(entry.sampling, SAMPLINGS, f"[arms] {arm} of {name}", "sampling")
-        if entry.sampling != "reference" and not study.genome.panel:
+        if entry.sampling != "reference" and not (study.genome.panel or study.genome.assemblies):
             refuse(f"[arms] {arm}", f"needs a panel to sample {entry.sampling!r}; add `panel = [...]` to [genome].")
         if not 0 <= entry.reverse_complement <= 1:
-            refuse(f"[arms] {arm}", f"has reverse_complement = {entry.reverse_complement}, which is no probability.")
+            refuse(f"[arms] {arm} reverse_complement", f"must be from 0 to 1, not {entry.reverse_complement}.")
         if not _names_a_file(arm):
             refuse("[arms]", f"names an arm {arm!r}; an arm is part of file names.")
     if bool(study.genome.reference) == bool(study.genome.assembly):
@@ -383,7 +351,7 @@ def _check_values(study: Study, name: str) -> None:
         or any(not 1 <= d < 1e18 for d in ladder.tokens)
         or list(ladder.tokens) != sorted(set(ladder.tokens))
     ):
-        refuse("[ladder] tokens", f"must be increasing numbers of tokens, not {list(ladder.tokens)}.")
+        refuse("[ladder] tokens", f"must be increasing numbers of tokens, below 1e18, not {list(ladder.tokens)}.")
     for where, shares in (
         ("[ladder]", ladder.unique),
         *((f"[arms] {a}", e.unique or (1.0,)) for a, e in study.arms.items()),
@@ -397,50 +365,21 @@ def _check_values(study: Study, name: str) -> None:
     for key, values in (("sizes", tune.sizes), ("factors", tune.factors)):
         if tune.sizes and (len(values) < 3 or len(set(values)) < len(values)):
             refuse(f"[tune] {key}", f"must be at least 3, each once, not {list(values)}.")
-    if not all(0 < factor < inf for factor in tune.factors) or not 1 <= tune.tokens < 1e18:
-        refuse("[tune]", f"needs factors above 0 and a number of tokens, not {list(tune.factors)} and {tune.tokens}.")
+    if not all(1e-4 <= factor <= 1e4 for factor in tune.factors):
+        refuse("[tune] factors", f"must be from 0.0001 to 10,000, not {list(tune.factors)}.")
+    if not 1 <= tune.tokens < 1e18:
+        refuse("[tune] tokens", f"must be a number of tokens, from 1 to below 1e18, not {tune.tokens}.")
     if study.genome.fallback not in ("", EMBEDDED):
         refuse("[genome] fallback", f'can be "embedded", not {study.genome.fallback!r}.')
     if ladder.seeds < 1:
         refuse("[ladder] seeds", f"must be at least 1, not {ladder.seeds}.")
     if study.study.seed + ladder.seeds > 2**63 or study.n_runs > MOST_RUNS:
         refuse("[ladder]", f"asks for {study.n_runs:,} runs of {ladder.seeds:,} seeds; {MOST_RUNS:,} are the most.")
-    if study.fit.bootstrap < 100:
-        refuse("[fit] bootstrap", f"must be at least 100 draws, not {study.fit.bootstrap}.")
+    if not 100 <= study.fit.bootstrap <= 1_000_000:
+        refuse("[fit] bootstrap", f"must be 100 to 1,000,000 draws, not {study.fit.bootstrap}.")
+    check_genome(study.genome, study.arms, refuse)
 
 
 def _names_a_file(text: str) -> bool:
     """Say whether a name can be a part of a file's: printable, no path, at most 100 bytes."""
     return 0 < len(text.encode()) <= 100 and text.isprintable() and not (set(text) & set("/\\") or text[0] == ".")
-
-
-def _resolve_paths(study: Study, name: str, folder: Path) -> Study:
-    """Return the study with its file names made absolute; ``"embedded"`` and names of the catalogue stay."""
-
-    def resolve(text: str, table: str = "genome") -> str:
-        if "\0" in text:
-            raise ConfigError(f"[{table}] names a file {text!r}, and no file's name holds a zero byte.")
-        try:
-            return text if text in ("", EMBEDDED) else str((folder / Path(text).expanduser()).absolute())
-        except RuntimeError:
-            raise ConfigError(f"[{table}] names a file {text!r}, and there is no such user.") from None
-
-    def resolve_panel(text: str) -> str:
-        panels = [source.name for source in catalogue().values() if source.kind == "panel"]
-        if text in panels:
-            return text
-        path = resolve(text)
-        if text != EMBEDDED and not set("./") & set(text) and not Path(path).exists():
-            raise UnknownName(text, [EMBEDDED, *panels], f"[genome] panel of {name}", "panel or file")
-        return path
-
-    genome = replace(
-        study.genome,
-        reference=resolve(study.genome.reference),
-        panel=tuple(resolve_panel(text) for text in study.genome.panel),
-    )
-    arms = {
-        name: replace(arm, tokenizer=resolve(arm.tokenizer, f"arms.{name}")) if arm.tokenizer.endswith(".json") else arm
-        for name, arm in study.arms.items()
-    }
-    return replace(study, genome=genome, arms=arms)

@@ -104,7 +104,7 @@ def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:
         say.line(f"{named} or its panel is not there: the study reads the embedded data instead.")
     try:
         with say.stage("genome"):
-            stages.genome(study, out)
+            stages.genome(study, out, say.line)
     except KleiberError:
         if not was_there:
             shutil.rmtree(out, ignore_errors=True)

@@ -9,20 +9,26 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kleiber.corpus.assembled import open_assemblies
+from kleiber.corpus.regions import regions_or_bed
 from kleiber.corpus.sampling import Corpus, CorpusConfig, open_corpus
 from kleiber.errors import ConfigError, StateError
+from kleiber.genome.assemblies import Assemblies, assembly_files, chromosomes_of
 from kleiber.genome.panel import Panel, PanelRules
 from kleiber.genome.reference import Reference
 from kleiber.genome.sources import DATA, catalogue, data_folders, source_files
 from kleiber.storage import fingerprint, is_unchanged, read_manifest, staged_folder, write_atomic, write_manifest
 from kleiber.study.config import EMBEDDED, Genome, Study
 from kleiber.study.plan import Plan, plan
+from kleiber.study.populations import arm_samples, panel_samples, side_files
+from kleiber.study.territory import outline, tell_territory
 from kleiber.tokens.tokenizer import Tokenizer, load
 from kleiber.tokens.train import WINDOW, train_tokenizer
 from kleiber.train.config import ORIGINAL_WINDOW
@@ -37,6 +43,7 @@ __all__ = [
     "heldout_corpus",
     "planned",
     "refuse_changed_inputs",
+    "territory",
     "tokenizer_label",
     "tokenizer_of",
 ]
@@ -87,8 +94,8 @@ def _files_of(named: Genome, key: str, name: str) -> list[Path]:
     return [Path(name)]
 
 
-def genome(study: Study, out: Path) -> tuple[Reference, Panel | None]:
-    """Build the reference and the panel store, or open them.
+def genome(study: Study, out: Path, tell: Callable[[str], None] = lambda text: None) -> tuple[Reference, Panel | None]:
+    """Build the reference and the panel store, or open them; `tell` is told first what the study reads.
 
     Raises
     ------
@@ -98,16 +105,48 @@ def genome(study: Study, out: Path) -> tuple[Reference, Panel | None]:
     folder = out / "genome"
     if read_manifest(folder) is None:
         fasta, panel_files = genome_files(study)
-        inputs = {str(path): fingerprint(path) for path in (fasta, *panel_files)}
+        assembled = assembly_files(study.genome.assemblies)
+        named = (fasta, *panel_files, *side_files(study), *assembled)
+        inputs = {str(path): fingerprint(path) for path in named}
+        is_told = tell_territory(study, outline(fasta), tell)
+        chosen, sexes = panel_samples(study, panel_files)
+        if chosen:
+            tell(f"the panel is read of {len(chosen):,} samples")
         reference = Reference.build(fasta, folder / "reference")
+        is_told = is_told or tell_territory(study, reference, tell)
         if panel_files:
             rules = PanelRules(policy=study.genome.policy, min_af=study.genome.min_af)
             cores = len(os.sched_getaffinity(0))
-            Panel.build(reference, list(panel_files), folder / "panel", rules, workers=cores)
+            Panel.build(
+                reference, list(panel_files), folder / "panel", rules, samples=chosen, sexes=sexes, workers=cores
+            )
+        if assembled:
+            chromosomes = chromosomes_of(study.genome.chromosomes)
+            Assemblies.build_all(assembled, folder / "assemblies", reference, chromosomes)
         write_manifest(folder, {"inputs": inputs})
     refuse_changed_inputs(out)
     reference = Reference.open(folder / "reference")
     return reference, Panel.open(folder / "panel", reference) if study.genome.panel else None
+
+
+def territory(study: Study) -> list[str]:
+    """Say what a study will read of its FASTA.
+
+    Nothing where the file is not here, or cannot be looked at quickly.
+
+    Raises
+    ------
+    ConfigError, DataError
+        When a region is none of the FASTA, or one side of the split is empty.
+    """
+    try:
+        fasta, _ = genome_files(study)
+    except ConfigError:
+        return []
+    side_files(study)
+    told: list[str] = []
+    tell_territory(study, outline(fasta), told.append)
+    return told
 
 
 def refuse_changed_inputs(out: Path) -> None:
@@ -147,7 +186,9 @@ def tokenizer_of(study: Study, out: Path, spec: str) -> Tokenizer:
         )
     if read_manifest(folder) is None:
         reference, _ = genome(study, out)
-        territory = open_corpus(reference, None, _config(study, "reference", window=WINDOW), study.study.seed)
+        territory = open_corpus(
+            reference, None, _config(study, reference, "reference", window=WINDOW), study.study.seed
+        )
         is_file = spec.endswith(".json")
         with staged_folder(folder) as partial:
             inputs = {spec: fingerprint(spec)} if is_file else {}
@@ -202,15 +243,23 @@ def corpus_of(
     window = reach = ORIGINAL_WINDOW
     if full_rows or not study.train.original:
         window, reach = _row_bases(study, out, entry.tokenizer)
+    assemblies, sampled = None, entry.sampling != "reference"
+    if sampled and study.genome.assemblies:
+        assemblies = Assemblies.open(out / "genome" / "assemblies")
     config = _config(
         study,
+        reference,
         entry.sampling,
         window=window,
         reach=reach,
         unique=unique,
         reverse_complement=entry.reverse_complement,
+        **(arm_samples(study, arm, owner.samples) if (owner := assemblies or panel) and sampled else {}),
     )
-    corpus = open_corpus(reference, panel if entry.sampling != "reference" else None, config, study.study.seed)
+    if assemblies:
+        corpus: Corpus = open_assemblies(assemblies, config, study.study.seed)
+    else:
+        corpus = open_corpus(reference, panel if sampled else None, config, study.study.seed)
     return corpus if seed is None else corpus.drawn_by(seed)
 
 
@@ -218,9 +267,8 @@ def heldout_corpus(study: Study, out: Path, spec: str) -> Corpus:
     """Open the held-out DNA of the reference, which every arm of one tokenizer is scored on."""
     reference, _ = genome(study, out)
     window, reach = _row_bases(study, out, spec)
-    return open_corpus(
-        reference, None, _config(study, "reference", window=window, reach=reach, split="heldout"), study.study.seed
-    )
+    config = _config(study, reference, "reference", window=window, reach=reach, split="heldout")
+    return open_corpus(reference, None, config, study.study.seed)
 
 
 def corpora(study: Study, out: Path) -> dict[str, dict[str, Any]]:
@@ -232,8 +280,12 @@ def corpora(study: Study, out: Path) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_bytes())
 
 
-def _config(study: Study, strategy: str, **options: Any) -> CorpusConfig:
-    return CorpusConfig(strategy=strategy, holdout=study.genome.holdout, **options)
+def _config(study: Study, reference: Reference, strategy: str, **options: Any) -> CorpusConfig:
+    named = study.genome
+    beds: dict[str, Any] = {
+        key: regions_or_bed(getattr(named, key), reference, lambda text: None) for key in ("include", "exclude")
+    }
+    return CorpusConfig(strategy=strategy, holdout=named.holdout, soft_masked=named.soft_masked, **beds, **options)
 
 
 def _row_bases(study: Study, out: Path, spec: str) -> tuple[int, int]:

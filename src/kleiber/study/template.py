@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kleiber.genome.assembly import Contig, Region
+from kleiber.errors import ConfigError
+from kleiber.genome.assembly import CHROMOSOME, Contig, Region, assembled, roles, sex_chromosomes
 
 __all__ = ["EMBEDDED_HOLDOUT", "default_holdout", "study_text"]
 
@@ -13,11 +14,30 @@ HOLDOUT_SHARE = 6  # of a lone contig, the last sixth is held out
 
 
 def default_holdout(contigs: Sequence[Contig]) -> str:
-    """Return what to hold out when nobody says: a whole contig of middle size, or the end of the only one."""
-    if len(contigs) == 1:
-        (contig,) = contigs
+    """Return what to hold out when nobody says: a chromosome of middle size, or the end of the only one.
+
+    It is no sex chromosome where there are others, and never a scaffold, an alternate locus or a patch.
+
+    Raises
+    ------
+    ConfigError
+        When no contig of several is a chromosome.
+    """
+    found = roles(contigs)
+    chosen = [contig for contig in contigs if contig.name in assembled(contigs)]
+    if len(chosen) == 1:
+        (contig,) = chosen
         return str(Region(contig.name, contig.length - contig.length // HOLDOUT_SHARE, contig.length))
-    return sorted(contigs, key=lambda contig: contig.length)[len(contigs) // 2].name
+    if all(found[contig.name] != CHROMOSOME for contig in chosen):
+        longest = sorted(chosen, key=lambda contig: -contig.length)
+        few = ", ".join(f"{contig.name} ({found[contig.name]}, {contig.length:,} bases)" for contig in longest[:3])
+        raise ConfigError(
+            f"None of {len(chosen):,} contigs is a chromosome by its name: {few}{' …' if len(longest) > 3 else ''}.\n"
+            f"  Name what training shall never read: --holdout {longest[0].name}, for example."
+        )
+    sexes = sex_chromosomes(contigs)
+    chosen = [contig for contig in chosen if contig.name not in sexes] or chosen
+    return sorted(chosen, key=lambda contig: contig.length)[len(chosen) // 2].name
 
 
 def study_text(name: str, reference: str, panel: Sequence[str], holdout: Sequence[str]) -> str:

@@ -1,0 +1,84 @@
+"""The files that a study names: relative to the study's own folder, or by a name of the catalogue.
+
+Beside `kleiber.study.config`, which holds the tree, for a file is read in a sitting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kleiber.corpus.regions import is_bed
+from kleiber.errors import ConfigError, UnknownName
+from kleiber.genome.samples import read_names
+from kleiber.genome.sources import catalogue
+
+if TYPE_CHECKING:
+    from kleiber.study.config import Study
+
+__all__ = ["EMBEDDED", "resolve_paths"]
+
+EMBEDDED = "embedded"
+
+
+def resolve_paths(study: Study, name: str, folder: Path) -> Study:
+    """Return the study with its file names made absolute; ``"embedded"`` and names of the catalogue stay.
+
+    Raises
+    ------
+    ConfigError, UnknownName
+        When a name can be none of a file, or is neither a panel's of the catalogue nor a file's.
+    """
+
+    def resolve(text: str, table: str = "genome") -> str:
+        if "\0" in text:
+            raise ConfigError(f"[{table}] names a file {text!r}, and no file's name holds a zero byte.")
+        try:
+            return text if text in ("", EMBEDDED) else str((folder / Path(text).expanduser()).absolute())
+        except RuntimeError:
+            raise ConfigError(f"[{table}] names a file {text!r}, and there is no such user.") from None
+
+    def resolve_panel(text: str) -> str:
+        panels = [source.name for source in catalogue().values() if source.kind == "panel"]
+        if text in panels:
+            return text
+        path = resolve(text)
+        if text != EMBEDDED and not set("./") & set(text) and not Path(path).exists():
+            raise UnknownName(text, [EMBEDDED, *panels], f"[genome] panel of {name}", "panel or file")
+        return path
+
+    def resolve_beds(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(resolve(text) if is_bed(text, folder) else text for text in texts)
+
+    table = study.genome.sample_table
+    genome = replace(
+        study.genome,
+        include=resolve_beds(study.genome.include),
+        exclude=resolve_beds(study.genome.exclude),
+        samples=_resolve_samples(study.genome.samples, folder),
+        sample_table=table if table in catalogue() else resolve(table),
+        assemblies=tuple(resolve(text) for text in study.genome.assemblies),
+        chromosomes=_resolve_table(study.genome.chromosomes, folder, resolve),
+        reference=resolve(study.genome.reference),
+        panel=tuple(resolve_panel(text) for text in study.genome.panel),
+    )
+    arms = {
+        name: replace(arm, tokenizer=resolve(arm.tokenizer, f"arms.{name}")) if arm.tokenizer.endswith(".json") else arm
+        for name, arm in study.arms.items()
+    }
+    arms = {name: replace(arm, samples=_resolve_samples(arm.samples, folder)) for name, arm in arms.items()}
+    return replace(study, genome=genome, arms=arms)
+
+
+def _resolve_samples(samples: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    """Return samples by their names; a lone name of a file stands for the names in it."""
+    if len(samples) == 1 and "\0" not in samples[0] and (path := folder / samples[0]).is_file():
+        return read_names(path)
+    return samples
+
+
+def _resolve_table(text: str, folder: Path, resolve: Callable[[str], str]) -> str:
+    """Return the file of a table of chromosomes, absolute; the name of a chromosome stays."""
+    return resolve(text) if text and ("/" in text or "\0" in text or (folder / text).is_file()) else text
