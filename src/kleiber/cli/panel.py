@@ -25,7 +25,8 @@ def build(
     min_ac: int = 0,
     samples: Annotated[list[str] | None, Several] = None,
     sex: Path | None = None,
-    unphased: Literal["error", "skip", "as-is"] = "error",
+    unphased: Literal["error", "skip", "as-is", "random"] = "error",
+    seed: int = 17,
     ref_mismatch: Literal["error", "skip"] = "error",
     sv: Literal["skip", "del"] = "skip",
     only_pass: Annotated[bool, Parameter(negative="")] = False,
@@ -41,7 +42,8 @@ def build(
     reference
         A FASTA file, plain or compressed.
     panel
-        Phased VCF or BCF files, with or without index; of one contig each, or of several.
+        Phased VCF or BCF files, with or without index, in any order: of one contig each or of several, shards of one,
+        one for each sample.
     out
         The folder of the store. Files that are in it already, and the same, are not read again; nor is what a stopped
         build has done.
@@ -54,9 +56,12 @@ def build(
     samples
         Keep these samples, or those that a file names, one a line.
     sex
-        A table of samples and sexes, for X and Y.
+        A table of samples and sexes, for X and Y: of the 1000 Genomes Project, IGSR or PLINK (fam, psam), a pedigree,
+        or sample and sex.
     unphased
-        What to do with heterozygotes written 0/1.
+        What to do with heterozygotes written 0/1; random puts each in an order that the seed decides.
+    seed
+        Decides what unphased leaves to chance.
     ref_mismatch
         What to do with records whose REF is not the reference's.
     sv
@@ -76,7 +81,9 @@ def build(
     from kleiber.study.progress import Narrator
 
     say = Narrator()
-    rules = PanelRules(policy, min_af, min_ac, only_pass, unphased, ref_mismatch, sv)
+    rules = PanelRules(
+        policy, min_af, min_ac, only_pass, unphased, ref_mismatch, sv, seed if unphased == "random" else 0
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         with say.stage("reference"):
