@@ -206,8 +206,9 @@ def _names(samples: list[str] | None) -> list[str] | None:
 def _print_info(panel: Any, json: bool) -> None:
     from json import dumps
 
-    folders = [panel.path / f"part-{i}" for i in range(len(panel.manifest["sources"]))]
-    n_bytes = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
+    from kleiber.genome.reference import reference_changes
+
+    n_bytes = sum(path.stat().st_size for path in panel.path.glob("part-*/*"))
     cells = sum(entry["n_edits"] for entry in panel.manifest["contigs"]) * panel.n_slots
     facts = {
         "store": str(panel.path),
@@ -223,6 +224,8 @@ def _print_info(panel: Any, json: bool) -> None:
             for entry in panel.manifest["contigs"]
         ],
         "sources": panel.manifest["sources"],
+        "reference_changes": panel.reference.changes,
+        "contigs_not_read": panel.manifest["foreign"],
     }
     if json:
         print(dumps(facts))
@@ -231,6 +234,11 @@ def _print_info(panel: Any, json: bool) -> None:
     print(f"{panel.path}: {len(panel.samples):,} samples ({few}), {len(panel.contigs)} contigs")
     print(f"{n_bytes:,} bytes without the reference" + (f", {8 * n_bytes / cells:.3f} bit a cell" if cells else ""))
     print("rules: " + ", ".join(f"{key} {value}" for key, value in facts["rules"].items()))
+    for line in reference_changes(panel.reference):
+        print(line)
+    if foreign := facts["contigs_not_read"]:
+        names = ", ".join(f"{name} {n:,}" for name, n in foreign.items())
+        print(f"records of contigs that the reference lacks, which are not read: {names}")
     for entry in facts["contigs"]:
         dropped = ", ".join(
             f"{name} {n:,}" for name, n in entry["counts"].items() if n and name not in ("records", "calls")

@@ -63,7 +63,8 @@ def train(
         with say.stage("reading"):
             windows = _spread(source, WINDOW, max(1, int(bases / WINDOW)))
         if not len(windows):
-            raise ConfigError("BPE is trained on sequences, and none is named.\n  Name FASTA or text files.")
+            what = f"{', '.join(map(str, source))} hold no {WINDOW} bases in a row" if source else "none is named"
+            raise ConfigError(f"BPE is trained on sequences, and {what}.\n  Name FASTA or text files of DNA.")
     with say.stage(f"{kind} on {windows.size:,} bases"):
         tokenizer = train_tokenizer(spec, windows, max_token_length)
         if overlapping:
@@ -145,15 +146,13 @@ def encode(
     tokens
         Print tokens instead of ids.
     """
-    import sys
 
     import numpy as np
 
     from kleiber.tokens.tokenizer import load
 
     loaded = load(tokenizer)
-    lines = _sequences(source) if source else ((str(i), line.strip().encode()) for i, line in enumerate(sys.stdin, 1))
-    for _, text in lines:
+    for _, text in _sequences(source) if source else _standard_input():
         ids = loaded.encode(np.frombuffer(text, np.uint8)).tolist()
         ids = [1, *ids, 2] if special else ids
         print(" ".join(loaded.tokens[i] if tokens else str(i) for i in ids))
@@ -187,7 +186,9 @@ def decode(tokenizer: Path) -> None:
 
 def _sequences(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield (name, bases) of a FASTA file, or of text with one sequence a line; a folder is all of its files."""
-    from kleiber.genome.reference import open_text, sequences
+    import numpy as np
+
+    from kleiber.genome.reference import nucleotides, open_text, sequences
 
     if path.is_dir():
         for file in sorted(path.iterdir()):
@@ -197,12 +198,32 @@ def _sequences(path: Path) -> Iterator[tuple[str, bytes]]:
     with open_text(path) as handle:
         is_fasta = handle.read(1) == b">"
     if is_fasta:
-        yield from sequences(path)
+        for name, body in sequences(path):
+            letters, _ = nucleotides(np.frombuffer(body, np.uint8), name, path)
+            yield name, letters.tobytes().translate(bytes.maketrans(b"Uu", b"Tt"))
         return
     with open_text(path) as handle:
         for number, line in enumerate(handle, 1):
             if line.strip():
                 yield f"{path.name}:{number}", line.strip()
+
+
+def _standard_input() -> Iterator[tuple[str, bytes]]:
+    """Yield what `_sequences` does, of standard input: as it comes where it is text, at its end where it is FASTA."""
+    import sys
+    from itertools import chain
+    from tempfile import TemporaryDirectory
+
+    first = sys.stdin.readline()
+    if not first.startswith(">"):
+        for number, line in enumerate(chain([first], sys.stdin), 1):
+            if line:
+                yield f"line {number}", line.strip().encode()
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "standard input"
+        path.write_text(first + sys.stdin.read(), encoding="utf-8")
+        yield from _sequences(path)
 
 
 def _windows(text: bytes, size: int) -> Any:

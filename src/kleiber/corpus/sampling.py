@@ -277,6 +277,12 @@ class Corpus:
             "variant_share": holding / valid,
             "gc": float((acgt[1] + acgt[2]) / max(1, acgt.sum())),
             "n": int(size - acgt.sum()),
+            "reference_changes": {
+                f"{name} {kind}": n
+                for name, counts in self.reference.changes.items()
+                if name in by_contig
+                for kind, n in counts.items()
+            },
             "windows_by_contig": by_contig,
         }
 

@@ -19,15 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from kleiber.errors import ConfigError, DataError, UnknownContig
+from kleiber.errors import DataError, UnknownContig
 from kleiber.genome.assembly import canonical_name
-from kleiber.genome.calls import UNPHASED, reading
+from kleiber.genome.calls import reading
 from kleiber.genome.edits import (
     BEYOND_END,
     COUNTS,
     MISMATCH,
     NOT_PHASED,
-    POLICIES,
     UNSORTED,
     Letters,
     Rules,
@@ -38,6 +37,7 @@ from kleiber.genome.edits import (
 )
 from kleiber.genome.ploidy import Runs, mark_heterozygotes, pseudo_autosomal
 from kleiber.genome.reference import Reference, save_array
+from kleiber.genome.rules import POLICIES, PanelRules
 from kleiber.genome.store import ARRAYS, StoreWriter
 from kleiber.genome.vcf import VcfFile
 from kleiber.signals import end_with_parent
@@ -57,66 +57,6 @@ __all__ = ["SCHEMA", "PanelRules", "Task", "build_parts", "few", "rebuild", "ref
 
 SCHEMA = 2  # of a store, and of its parts: those of another are not read
 PROGRESS = "progress.json"  # of a part that is not complete: its contigs that are
-
-
-@dataclass(frozen=True)
-class PanelRules:
-    """What a panel keeps of its records.
-
-    Attributes
-    ----------
-    policy
-        Which of two conflicting edits of a haplotype wins, ``"bcftools"`` or ``"edits"`` (see `kleiber.genome.edits`).
-    min_af, min_ac
-        ALT alleles rarer than this among the panel's own haplotypes are dropped.
-    only_pass
-        Drop records whose FILTER is neither PASS nor missing.
-    unphased
-        Heterozygotes written with ``/``: ``"error"``, ``"skip"``, ``"as-is"``, or ``"random"``: in an order that
-        `seed`, the sample and the record decide.
-    ref_mismatch
-        Records whose REF is not the reference's: ``"error"`` or ``"skip"``.
-    sv
-        ``"skip"`` drops symbolic alleles; ``"del"`` takes ``<DEL>`` as the deletion that it is.
-    seed
-        Decides what `unphased` leaves to chance.
-    """
-
-    policy: str = "bcftools"
-    min_af: float = 0.0
-    min_ac: int = 0
-    only_pass: bool = False
-    unphased: str = "error"
-    ref_mismatch: str = "error"
-    sv: str = "skip"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        choices = {
-            "policy": POLICIES,
-            "unphased": UNPHASED,
-            "ref_mismatch": ("error", "skip"),
-            "sv": ("skip", "del"),
-        }
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise ConfigError(f"{key} = {getattr(self, key)!r} cannot be; choose one of {', '.join(allowed)}.")
-        if not 0 <= self.min_af < 1 or self.min_ac < 0:
-            raise ConfigError(f"min_af = {self.min_af} and min_ac = {self.min_ac} cannot be: a share and a count.")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed = {self.seed} cannot be: it lies in 0 … 2^63 - 1.")
-
-    def compiled(self) -> Rules:
-        """Return the rules as kernels take them."""
-        return Rules(
-            POLICIES.index(self.policy),
-            float(self.min_ac),
-            float(self.min_af),
-            self.only_pass,
-            self.ref_mismatch == "skip",
-            self.unphased == "error",
-            self.sv == "del",
-        )
 
 
 @dataclass(frozen=True)
@@ -253,7 +193,7 @@ class _Contigs:
     def __init__(self, source: VcfFile, reference: Reference, folder: Path, task: Task, progress: _Progress):
         self.source, self.reference, self.folder, self.task = source, reference, folder, task
         self.progress, self.entries = progress, progress.entries
-        self.rules = task.rules.compiled()
+        self.rules = _compiled(task.rules)
         self.samples, self.before = task.samples, dict[str, State]()
         numbers = {sample: i for i, sample in enumerate(source.samples)}
         self.kept = np.array([numbers[sample] for sample in self.samples], np.int64)
@@ -367,7 +307,7 @@ class _Contigs:
             sample = self.source.samples[int(batch.unphased[r])]
             return DataError(
                 f"{where}: the genotype of {sample} is not phased (0/1).\n"
-                "  Phase the panel first, or say what becomes of such calls: unphased = \"skip\", \"as-is\" or "
+                '  Phase the panel first, or say what becomes of such calls: unphased = "skip", "as-is" or '
                 '"random" (--unphased, or in [genome] of a study).'
             )
         assert error == MISMATCH
@@ -377,8 +317,21 @@ class _Contigs:
             f"REF allele disagrees with the reference at {self.name}:{position:,} ({self.source.path}).\n"
             f'  VCF has "{theirs[:40]}", reference has "{ours[:40]}".\n'
             "  Pass the FASTA named in the VCF header (##reference=...), or skip such records: "
-            "--ref-mismatch skip, or ref_mismatch = \"skip\" in [genome] of a study."
+            '--ref-mismatch skip, or ref_mismatch = "skip" in [genome] of a study.'
         )
+
+
+def _compiled(rules: PanelRules) -> Rules:
+    """Return the rules as kernels take them."""
+    return Rules(
+        POLICIES.index(rules.policy),
+        float(rules.min_ac),
+        float(rules.min_af),
+        rules.only_pass,
+        rules.ref_mismatch == "skip",
+        rules.unphased == "error",
+        rules.sv == "del",
+    )
 
 
 def _restrict(batch: Any, slots: Any) -> Any:

@@ -16,11 +16,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kleiber.counter import draw, stream_id
+from kleiber.genome.rules import UNPHASED
 
-__all__ = ["ABSENT", "MISSING", "UNPHASED", "Batch", "Reading", "carry", "coin_index", "new_batch", "reading", "weigh"]
+__all__ = ["ABSENT", "EVEN", "MISSING", "Batch", "Reading", "carry", "coin_index", "new_batch", "reading", "weigh"]
 
 MISSING, ABSENT = -1, -2  # in place of an allele's number
-UNPHASED = ("error", "skip", "as-is", "random")
 _AS_IS, _RANDOM = UNPHASED.index("as-is"), UNPHASED.index("random")
 EVEN = -1  # in `Batch.copies_at`: every sample has two
 

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from kleiber.genome.calls import Batch
 
-__all__ = ["COUNTS", "POLICIES", "Edits", "Letters", "Rules", "State", "accept", "new_edits", "new_state"]
+__all__ = ["COUNTS", "Edits", "Letters", "Rules", "State", "accept", "new_edits", "new_state"]
 
-POLICIES = ("bcftools", "edits")
 COUNTS = (
     "records",
     "filtered",
@@ -81,7 +80,7 @@ class Letters(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What a build keeps; ``policy`` is a number of `POLICIES`."""
+    """What a build keeps; ``policy`` is a number of `kleiber.genome.rules.POLICIES`."""
 
     policy: int
     min_ac: float
@@ -95,7 +94,7 @@ class Rules(NamedTuple):
 class State(NamedTuple):
     """How far each slot's accepted edits reach, for both policies.
 
-    Rows as in `POLICIES`; and the last position.
+    Rows as in `kleiber.genome.rules.POLICIES`; and the last position.
 
     Attributes
     ----------

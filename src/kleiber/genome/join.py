@@ -20,10 +20,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kleiber.errors import ConfigError, DataError
-from kleiber.genome.build import PanelRules, Task, rebuild
+from kleiber.genome.build import Task, rebuild
 from kleiber.genome.edits import Edits, State
 from kleiber.genome.ploidy import absences
 from kleiber.genome.reference import Reference, load_array
+from kleiber.genome.rules import PanelRules
 from kleiber.genome.store import ARRAYS, GROUP, SKIP, Store, StoreWriter, open_store
 from kleiber.storage import file_digest, staged_folder, write_manifest
 
@@ -96,8 +97,7 @@ def join(
 
 def _brief(entry: dict[str, Any]) -> dict[str, Any]:
     """Return what a panel's manifest says of a contig."""
-    arrays = {name: value for name, value in entry["sha256"].items() if not name.endswith(".npy")}
-    return {**{key: entry[key] for key in ("name", "length", "n_edits", "counts")}, "sha256": arrays}
+    return {key: entry[key] for key in ("name", "length", "n_edits", "counts", "sha256")}
 
 
 def _groups(name: str, shards: list[_Shard], rules: PanelRules) -> list[list[_Shard]]:
@@ -112,22 +112,22 @@ def _groups(name: str, shards: list[_Shard], rules: PanelRules) -> list[list[_Sh
                 ours, theirs = groups[owner[sample]][0], groups[key][0]
                 raise DataError(
                     f"{theirs.task.file} and {ours.task.file} both hold {sample} on {name}, and not the same samples.\n"
-                    "  Files of one contig hold the same samples, or other ones: leave one of them out, or choose samples."
+                    "  Files of one contig hold the same samples, or other ones: leave one out, or choose samples."
                 )
             owner[sample] = key
     if len(groups) > 1 and (rules.min_af > 0 or rules.min_ac > 1):
         ours, theirs = (group[0].task.file for group in list(groups.values())[:2])
         raise ConfigError(
-            f"min_af = {rules.min_af} and min_ac = {rules.min_ac} count alleles over all samples, and {ours} and {theirs} "
-            f"hold other samples of {name}.\n  Merge them first (bcftools merge), or leave both at 0."
+            f"min_af = {rules.min_af} and min_ac = {rules.min_ac} count alleles over all samples, and {ours} and "
+            f"{theirs} hold other samples of {name}.\n  Merge them first (bcftools merge), or leave both at 0."
         )
     for group in groups.values():
         group.sort(key=lambda shard: (shard.entry["first"], shard.entry["last"]))
         for one, two in pairwise(group):
             if two.entry["first"] < one.entry["last"] or one.entry["first"] == two.entry["first"]:
                 raise DataError(
-                    f"{two.task.file} and {one.task.file} overlap: records of {name} for {one.task.samples[0]} stand at "
-                    f"{two.entry['first']:,}-{two.entry['last']:,} in one and at "
+                    f"{two.task.file} and {one.task.file} overlap: records of {name} for {one.task.samples[0]} stand "
+                    f"at {two.entry['first']:,}-{two.entry['last']:,} in one and at "
                     f"{one.entry['first']:,}-{one.entry['last']:,} in the other.\n"
                     "  Join them first (bcftools concat --allow-overlaps), or leave one out."
                 )

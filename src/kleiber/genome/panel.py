@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from kleiber.errors import ConfigError, DataError, StateError, UnknownSample
 from kleiber.genome.assembly import Contig, Region
-from kleiber.genome.build import SCHEMA, PanelRules, Task, build_parts, few, refuse_foreign
+from kleiber.genome.build import SCHEMA, Task, build_parts, few, refuse_foreign
 from kleiber.genome.haplotypes import ROOM, carried, copy_window, first_at, measured
 from kleiber.genome.join import join
 from kleiber.genome.ploidy import absences, pseudo_autosomal
 from kleiber.genome.reference import Reference
+from kleiber.genome.rules import PanelRules
 from kleiber.genome.store import Store, empty_store, open_store
 from kleiber.genome.vcf import VcfFile
 from kleiber.storage import MANIFEST, digest, file_digest, link_or_copy, read_manifest, staged_folder, write_manifest
@@ -112,9 +113,7 @@ class Panel:
             _refuse_nothing(contigs, foreign, reference, few([str(source.path) for source in sources]))
             names = [f"part-{i}" for i in range(len(tasks))]
             names += [name for name in [f"part-{len(tasks)}"] if any(entry["part"] == len(tasks) for entry in contigs)]
-            for stale in {*folder.glob("part-*"), *folder.glob(".part-*")} - {
-                folder / name for name in names
-            }:
+            for stale in {*folder.glob("part-*"), *folder.glob(".part-*")} - {folder / name for name in names}:
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
             shutil.rmtree(folder / "reference", ignore_errors=True)
             shutil.copytree(reference.path, folder / "reference", copy_function=link_or_copy)
@@ -362,9 +361,7 @@ def _silent(
     return found
 
 
-def _refuse_nothing(
-    contigs: Sequence[Mapping], foreign: Mapping[str, int], reference: Reference, files: str
-) -> None:
+def _refuse_nothing(contigs: Sequence[Mapping], foreign: Mapping[str, int], reference: Reference, files: str) -> None:
     """Refuse a panel that has records, and nothing of the reference's contigs or no genotype."""
     counts = _sums(entry["counts"] for entry in contigs)
     if foreign and not contigs:

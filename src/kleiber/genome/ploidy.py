@@ -1,10 +1,11 @@
 """How many haplotypes a sample has where: what its calls say, place by place.
 
-A run of diploid calls has two haplotypes and a run of haploid ones one; between a run and the next, one, but for the
-border of a pseudo-autosomal region where that is known. A missing call says nothing, and who has no call on a contig
-has two haplotypes there, of Y and of the mitochondrion one. A table of sexes adds to it: a male has one haplotype of X
-outside the pseudo-autosomal regions even where a file writes two alleles, and a female none of Y. Rejected: one number
-for a sample and a contig, which takes a haplotype for one haploid call, and a list of species' sex chromosomes.
+A run of diploid calls has two haplotypes and a run of haploid ones one; it changes at the border of a pseudo-autosomal
+region where one is known between the runs, and in the middle elsewhere. A missing call says nothing, and who has no
+call on a contig has two haplotypes there, of Y and of the mitochondrion one. A table of sexes adds to it: a male has
+one haplotype of X outside the pseudo-autosomal regions even where a file writes two alleles, and a female none of Y.
+Rejected: one number for a sample and a contig, which takes a haplotype for one haploid call, and a list of species'
+sex chromosomes.
 """
 
 from __future__ import annotations
@@ -191,7 +192,8 @@ def absences(
         if is_haploid[i]:
             gaps = (), _haploid_stretches(rows[firsts[i] : firsts[i + 1]], length, pars)
         is_pseudo_diploid = name == "X" and sex[i] == "male" and (bool(pars) or not is_haploid[i])
-        if without[i] or (name == "Y" and (sex[i] == "female" or (sex[i] != "male" and not is_called[i] and len(rows)))):
+        has_no_y = sex[i] == "female" or (sex[i] != "male" and not is_called[i] and len(rows) > 0)
+        if without[i] or (name == "Y" and has_no_y):
             gaps = whole, whole
         elif name in ("Y", "M") or is_pseudo_diploid:
             gaps = (), _union(gaps[1], outside, length)
@@ -227,21 +229,29 @@ def _warning(contig: str, name: str, is_haploid: NDArray, sexes: Mapping[str, st
 
 
 def _haploid_stretches(rows: NDArray[np.int64], length: int, pars: Stretches) -> Stretches:
-    """Return where one sample has one haplotype: around its runs of haploid calls, to where diploid ones are."""
+    """Return where one sample has one haplotype: on its runs of haploid calls, and around them as far as they reach."""
     found: list[tuple[int, int]] = []
-    begin, behind = None, 0  # behind: the last diploid call
+    begin, reach, behind = -1, 0, -1  # of the haploid run at hand, and where the last diploid one ends
     for _, ploidy, start, end in rows.tolist():
-        if ploidy == 2:
-            if begin is not None and begin < start:
-                found.append((begin, start))
-            begin, behind = None, end
-        elif begin is None:
-            begin = min(behind, start)
-    if begin is not None and begin < length:
+        if ploidy == 1:
+            if begin < 0:
+                begin = 0 if behind < 0 else _border(behind, start, pars)
+            reach = end
+        else:
+            if begin >= 0:
+                found.append((begin, _border(reach, start, pars)))
+            begin, behind = -1, end
+    if begin >= 0:
         found.append((begin, length))
     haploid = rows[rows[:, 1] == 1]
     both = tuple(par for par in pars if not ((haploid[:, 2] < par[1]) & (haploid[:, 3] > par[0])).any())
-    return _without(tuple(found), both)
+    return _without(tuple(each for each in found if each[0] < each[1]), both)
+
+
+def _border(low: int, high: int, pars: Stretches) -> int:
+    """Return where between two runs of calls the ploidy changes: at the border of a region, else in the middle."""
+    edges = [edge for par in pars for edge in par if low <= edge <= high]
+    return edges[0] if edges else (min(low, high) + high) // 2
 
 
 def _without(stretches: Stretches, others: Stretches) -> Stretches:
@@ -301,7 +311,9 @@ def read_sexes(path: str | Path) -> dict[str, str]:
         if not word or (word == "unknown" and not is_plink):
             raise DataError(f"{path}, line {number}: no sample and sex (male or female, M or F, 1 or 2).")
         if found.setdefault(fields[sample], word) != word:
-            raise DataError(f"{path}, line {number}: {fields[sample]} is {word} here, and {found[fields[sample]]} above.")
+            raise DataError(
+                f"{path}, line {number}: {fields[sample]} is {word} here, and {found[fields[sample]]} above."
+            )
     return found
 
 

@@ -22,7 +22,18 @@ from kleiber.errors import DataError, StateError, UnknownContig
 from kleiber.genome.assembly import Contig, Region, canonical_name
 from kleiber.storage import digest, file_digest, read_manifest, staged_folder, write_manifest
 
-__all__ = ["Reference", "Region", "contigs_of", "intervals", "load_array", "nucleotides", "open_text", "save_array", "sequences"]
+__all__ = [
+    "Reference",
+    "Region",
+    "contigs_of",
+    "intervals",
+    "load_array",
+    "nucleotides",
+    "open_text",
+    "reference_changes",
+    "save_array",
+    "sequences",
+]
 
 LONGEST = 1 << 30  # bases of a contig
 MOST = 100_000  # contigs: each is three files
@@ -297,6 +308,22 @@ def _name(fasta: Path, number: int, line: bytes) -> str:
     return words[0].decode("utf-8", "replace")
 
 
+def reference_changes(reference: Reference) -> list[str]:
+    """Say, in a line each, what of a FASTA file was no base of its own, in which contigs."""
+    by_kind: dict[str, dict[str, int]] = {}
+    for contig, counts in reference.changes.items():
+        for kind, n in counts.items():
+            by_kind.setdefault(kind, {})[contig] = n
+    lines = []
+    for kind, by_contig in sorted(by_kind.items()):
+        most = sorted(by_contig, key=lambda name: -by_contig[name])
+        few = ", ".join(f"{name} {by_contig[name]:,}" for name in most[:3])
+        more = f" and {len(most) - 3} contigs more" if len(most) > 3 else ""
+        what = f"{kind} became N" if len(kind) == 1 else f"{kind} were dropped"
+        lines.append(f"reference: {sum(by_contig.values()):,} {what} ({few}{more})")
+    return lines
+
+
 def _write_contig(folder: Path, number: int, name: str, body: bytes, fasta: Path) -> dict[str, Any]:
     raw, n_dropped = nucleotides(np.frombuffer(body, np.uint8), name, fasta)
     bases = _UPPER[raw]
@@ -335,7 +362,7 @@ def nucleotides(raw: NDArray[np.uint8], name: str, fasta: Path) -> tuple[NDArray
         letter = bytes([raw[at]]).decode("latin-1")
         where = f"{fasta}, sequence {name}: letter {at + 1:,} is {letter!r}"
         if letter in "-.?":
-            raise DataError(f"{where}, a gap of an alignment.\n  Take the gaps out, so that each base has its own place.")
+            raise DataError(f"{where}, a gap of an alignment.\n  Take gaps out, so that a base has its own place.")
         if letter in "*" or letter.upper() in "EFIJLOPQXZ":
             raise DataError(
                 f"{where}, which no nucleotide has: this is a protein, or is masked with {letter!r}.\n"

@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kleiber.genome.calls import ABSENT, EVEN, MISSING, UNPHASED, carry, coin_index, sort_by_allele, weigh
+from kleiber.genome.calls import ABSENT, EVEN, MISSING, carry, coin_index, sort_by_allele, weigh
+from kleiber.genome.rules import UNPHASED
 
 __all__ = ["ALL", "FULL", "IRREGULAR", "OTHER_CONTIG", "any_genotypes", "is_full", "scan_text"]
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from kleiber.genome.calls import ABSENT, MISSING, UNPHASED, carry, coin_index, weigh
+from kleiber.genome.calls import ABSENT, MISSING, carry, coin_index, weigh
+from kleiber.genome.rules import UNPHASED
 from kleiber.genome.scan import ALL, FULL, IRREGULAR, LONGEST, MOST_ALTS, NO_ALLELE, OTHER_CONTIG, PLOIDY, is_full
 
 __all__ = ["Keys", "scan_bcf"]

@@ -132,9 +132,7 @@ class VcfFile:
         lines = text.rstrip(b"\0").decode("utf-8", "replace").split("\n")
         return [line.rstrip("\r") for line in lines if line.rstrip("\r")]
 
-    def _text_batches(
-        self, how: Reading, offset: int, number: int
-    ) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
+    def _text_batches(self, how: Reading, offset: int, number: int) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
         rest, batch = b"", self._new_batch()
         for piece in chain(pieces(self.path, self._offset + offset), [b"\n"]):
             if b"\0" in piece:
@@ -231,9 +229,7 @@ class VcfFile:
             raise DataError(f"{self.path}, record {number}: it has no column for a contig and more: {line[:60]!r}.")
         return name
 
-    def _bcf_batches(
-        self, how: Reading, offset: int, number: int
-    ) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
+    def _bcf_batches(self, how: Reading, offset: int, number: int) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
         rest, batch = b"", self._new_batch()
         numbers = {name: key for key, name in self._keys.items()}
         keys = Keys(*(numbers.get(name, -1) for name in ("GT", "END", "SVLEN")))
@@ -343,4 +339,3 @@ def _stops(info: bytes, position: int, n_alts: int) -> list[int]:
 
 def _is_position(text: bytes) -> bool:
     return text.isdigit() and len(text) <= 1000 and 1 <= int(text) <= FARTHEST
-

@@ -17,6 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import cattrs
 
 from kleiber.errors import ConfigError, UnknownName
+from kleiber.genome.rules import PanelRules
 from kleiber.genome.sources import catalogue, find_source
 from kleiber.train.config import TrainConfig
 
@@ -60,10 +61,10 @@ class Genome:
         Phased VCF or BCF files, panels of the catalogue, or ``["embedded"]``; none for a study of the reference alone.
     fallback
         ``"embedded"``: where the files of `reference` and `panel` are not there, take the embedded data, and say so.
-    policy
-        Which conflicting edits of a haplotype win: ``"bcftools"`` or ``"edits"``.
-    min_af
-        ALT alleles rarer than this in the panel are dropped.
+    policy, min_af, min_ac, only_pass, unphased, ref_mismatch, sv
+        What the panel keeps of its records, as `PanelRules` says; ``unphased = "random"`` goes by the study's seed.
+    sex
+        A table of samples and sexes, for X and Y; what calls say needs none.
     """
 
     holdout: tuple[str, ...]
@@ -73,6 +74,12 @@ class Genome:
     fallback: str = ""
     policy: str = "bcftools"
     min_af: float = 0.0
+    min_ac: int = 0
+    only_pass: bool = False
+    unphased: str = "error"
+    ref_mismatch: str = "error"
+    sv: str = "skip"
+    sex: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,6 +210,17 @@ class Study:
 
     def _n_seeds(self, size: str) -> int:
         return self.ladder.seeds if size in (self.ladder.replicated or self.ladder.sizes) else 1
+
+    def panel_rules(self) -> PanelRules:
+        """Return what the panel keeps of its records.
+
+        Raises
+        ------
+        ConfigError
+            When a key of ``[genome]`` says what cannot be.
+        """
+        rules = {key.name: getattr(self.genome, key.name) for key in fields(PanelRules) if key.name != "seed"}
+        return PanelRules(**rules, seed=self.study.seed if self.genome.unphased == "random" else 0)
 
     def shares(self, arm: str, size: str) -> tuple[float, ...]:
         """Return the fractions of the territory that an arm is trained on at one size."""
@@ -352,6 +370,10 @@ def _check_values(study: Study, name: str) -> None:
             refuse("[arms]", f"names an arm {arm!r}; an arm is part of file names.")
     if bool(study.genome.reference) == bool(study.genome.assembly):
         refuse("[genome]", "has to name either a FASTA (reference) or an assembly of the catalogue (assembly).")
+    try:
+        study.panel_rules()
+    except ConfigError as error:
+        refuse("[genome]", f"cannot be: {error}")
     if study.genome.assembly:
         find_source(study.genome.assembly, "assembly", f"[genome] of {name}")
     if not study.genome.holdout:
@@ -419,6 +441,7 @@ def _resolve_paths(study: Study, name: str, folder: Path) -> Study:
         study.genome,
         reference=resolve(study.genome.reference),
         panel=tuple(resolve_panel(text) for text in study.genome.panel),
+        sex=resolve(study.genome.sex),
     )
     arms = {
         name: replace(arm, tokenizer=resolve(arm.tokenizer, f"arms.{name}")) if arm.tokenizer.endswith(".json") else arm

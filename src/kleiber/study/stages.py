@@ -17,7 +17,8 @@ import numpy as np
 
 from kleiber.corpus.sampling import Corpus, CorpusConfig, open_corpus
 from kleiber.errors import ConfigError, StateError
-from kleiber.genome.panel import Panel, PanelRules
+from kleiber.genome.panel import Panel
+from kleiber.genome.ploidy import read_sexes
 from kleiber.genome.reference import Reference
 from kleiber.genome.sources import DATA, catalogue, data_folders, source_files
 from kleiber.storage import fingerprint, is_unchanged, read_manifest, staged_folder, write_atomic, write_manifest
@@ -98,12 +99,14 @@ def genome(study: Study, out: Path) -> tuple[Reference, Panel | None]:
     folder = out / "genome"
     if read_manifest(folder) is None:
         fasta, panel_files = genome_files(study)
-        inputs = {str(path): fingerprint(path) for path in (fasta, *panel_files)}
+        table = [Path(study.genome.sex)] if study.genome.sex and panel_files else []
+        sexes = read_sexes(table[0]) if table else None
+        inputs = {str(path): fingerprint(path) for path in (fasta, *panel_files, *table)}
         reference = Reference.build(fasta, folder / "reference")
         if panel_files:
-            rules = PanelRules(policy=study.genome.policy, min_af=study.genome.min_af)
             cores = len(os.sched_getaffinity(0))
-            Panel.build(reference, list(panel_files), folder / "panel", rules, workers=cores)
+            rules = study.panel_rules()
+            Panel.build(reference, list(panel_files), folder / "panel", rules, sexes=sexes, workers=cores)
         write_manifest(folder, {"inputs": inputs})
     refuse_changed_inputs(out)
     reference = Reference.open(folder / "reference")
