@@ -217,7 +217,8 @@ class _Contigs:
                         if only:
                             return self.entries
                         self.progress.save(batch.begins.tolist())
-                    self._begin(theirs, batch.begins.tolist())
+                    self.begins = batch.begins.tolist()
+                    self._begin(theirs)
                     at = theirs
                 self._add(text, batch)
             if at is not None:
@@ -228,8 +229,8 @@ class _Contigs:
                 self.writer.release()
         return self.entries
 
-    def _begin(self, theirs: str, begins: list[int]) -> None:
-        self.theirs, self.begins = theirs, begins
+    def _begin(self, theirs: str) -> None:
+        self.theirs = theirs
         try:
             self.name = self.reference.resolve(theirs)
         except UnknownContig:

@@ -66,38 +66,31 @@ def join(
         for k, entry in enumerate(part["contigs"]):
             by_contig.setdefault(entry["name"], []).append(_Shard(i, k, entry, task, task.folder))
     numbers = {sample: i for i, sample in enumerate(samples)}
-    entries = []
+    entries, written = [], list[dict[str, Any]]()
     with ExitStack() as stack:
         joined: Path | None = None
-        written: list[dict[str, Any]] = []
         for name in [contig.name for contig in reference.contigs if contig.name in by_contig]:
-            shards = by_contig[name]
-            groups = _groups(name, shards, rules)
-            if len(shards) == 1 and shards[0].task.samples == samples:
-                found = {**_brief(shards[0].entry), "part": shards[0].part, "number": shards[0].number}
-            else:
-                joined = joined or stack.enter_context(staged_folder(folder / f"part-{len(tasks)}"))
-                with TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
+            length, (first, *more) = reference.length(name), by_contig[name]
+            groups = _groups(name, [first, *more], rules)
+            with TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
+                if more or first.task.samples != samples:
+                    joined = joined or stack.enter_context(staged_folder(folder / f"part-{len(tasks)}"))
                     groups = [_in_a_row(name, group, Path(scratch)) for group in groups]
-                    made = _write(joined, len(written), groups, numbers, reference.length(name))
-                found = {**made, "part": len(tasks), "number": len(written)}
-                written.append(made)
-            column = {i for group in groups for i in (numbers[s] for s in group[0].task.samples)}
-            without = _without_column(groups, tasks, samples, column)
-            shards = [shard for group in groups for shard in group]
-            absent, warning = absences(
-                name, reference.length(name), tuple(map(tuple, shards[0].entry["pars"])), samples,
-                _rows(groups, numbers), without, _heterozygous(shards, numbers, len(samples)), sexes,
-            )  # fmt: skip
+                    found = {"part": len(tasks), "number": len(written)}
+                    written.append(_write(joined, len(written), groups, numbers, length))
+                    found |= written[-1]
+                else:
+                    kept = {key: first.entry[key] for key in ("name", "length", "n_edits", "counts", "sha256")}
+                    found = {"part": first.part, "number": first.number, **kept}
+                shards = [shard for group in groups for shard in group]
+                absent, warning = absences(
+                    name, length, tuple((a, b) for a, b in first.entry["pars"]), samples, _rows(groups, numbers),
+                    _without_column(groups, tasks, numbers), _heterozygous(shards, numbers), sexes,
+                )  # fmt: skip
             entries.append({**found, "absent": absent, "warning": warning})
         if joined:
             write_manifest(joined, {"decides": None, "contigs": written})
     return entries
-
-
-def _brief(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return what a panel's manifest says of a contig."""
-    return {key: entry[key] for key in ("name", "length", "n_edits", "counts", "sha256")}
 
 
 def _groups(name: str, shards: list[_Shard], rules: PanelRules) -> list[list[_Shard]]:
@@ -155,18 +148,14 @@ def _state(shard: _Shard) -> State:
     return State(rows[:2].copy(), rows[2:] > 0, np.zeros(1, np.int64))
 
 
-def _without_column(
-    groups: list[list[_Shard]], tasks: Sequence[Task], samples: tuple[str, ...], column: set[int]
-) -> NDArray[np.bool_]:
+def _without_column(groups: list[list[_Shard]], tasks: Sequence[Task], numbers: Mapping[str, int]) -> NDArray[np.bool_]:
     """Say which samples a contig's files leave out: those that share another file with samples that they hold.
 
     A sample whose files hold nobody of the contig's files has a file of its own, and no record there.
     """
-    without = np.zeros(len(samples), bool)
-    if len(column) == len(samples):
-        return without
-    numbers = {sample: i for i, sample in enumerate(samples)}
-    for task in tasks:
+    column = {numbers[sample] for group in groups for sample in group[0].task.samples}
+    without = np.zeros(len(numbers), bool)
+    for task in tasks if len(column) < len(numbers) else ():
         theirs = [numbers[sample] for sample in task.samples]
         if column.intersection(theirs):
             without[theirs] = True
@@ -187,8 +176,8 @@ def _rows(groups: list[list[_Shard]], numbers: Mapping[str, int]) -> NDArray[np.
     return rows[np.lexsort((rows[:, 2], rows[:, 0]))]
 
 
-def _heterozygous(shards: list[_Shard], numbers: Mapping[str, int], n: int) -> NDArray[np.bool_]:
-    marked = np.zeros(n, bool)
+def _heterozygous(shards: list[_Shard], numbers: Mapping[str, int]) -> NDArray[np.bool_]:
+    marked = np.zeros(len(numbers), bool)
     for shard in shards:
         marked[[numbers[shard.task.samples[i]] for i in shard.entry["heterozygous"]]] = True
     return marked

@@ -31,6 +31,7 @@ from kleiber.storage import MANIFEST, digest, file_digest, link_or_copy, read_ma
 
 __all__ = ["Panel", "PanelRules"]
 
+ABSENT = ("contigs", "silent")  # what a manifest says of contigs with and without records
 NUMBERS = ("part", "number", "n_edits")  # of a contig, which become parts of file names and lengths
 
 
@@ -301,7 +302,8 @@ class Panel:
         for name in [name for name in expected if name.startswith("part-") and name.endswith(MANIFEST)]:
             part = read_manifest((self.path / name).parent) or {"contigs": []}
             sums = [entry["sha256"] for entry in part["contigs"]]
-            expected |= {f"{Path(name).parent}/{file}": value for each in sums for file, value in each.items()}
+            named = {file: value for each in sums for file, value in each.items() if _is_inside(file)}
+            expected |= {f"{Path(name).parent}/{file}": value for file, value in named.items()}
         expected |= {f"reference/{name}": value for name, value in self.reference.checksums.items()}
         problems = [_difference(self.path / name, value) for name, value in expected.items()]
         unchecked = {str(path.relative_to(self.path)) for path in self.path.rglob("*.npy")} - set(expected)
@@ -313,7 +315,8 @@ class Panel:
         """Which slots lack which stretches, by contig: (n, 2), 0-based half-open, and the slots."""
         return {
             entry["name"]: [(np.array(stretches), np.array(slots)) for stretches, slots in entry["absent"]]
-            for entry in (*self.manifest["contigs"], *self.manifest["silent"])
+            for key in ABSENT
+            for entry in self.manifest[key]
         }
 
     @cached_property
@@ -400,10 +403,20 @@ def _refuse_damaged_manifests(path: Path, manifest: dict[str, Any]) -> None:
         problems = [f"{path / MANIFEST}: names {outside[0]!r}, outside of the store"]
     elif any(type(entry[key]) is not int or entry[key] < 0 for entry in manifest["contigs"] for key in NUMBERS):
         problems = [f"{path / MANIFEST}: gives a contig a place that is no number"]
+    elif not all(_are_absences(entry, len(manifest["samples"])) for key in ABSENT for entry in manifest[key]):
+        problems = [f"{path / MANIFEST}: gives a contig slots that cannot be"]
     else:
         problems = [_difference(path / name, value) for name, value in sums.items()]
     if any(problems):
         raise DataError(f"{path} is damaged:\n  {max(problems)}\n  Build it again, or fetch it again.")
+
+
+def _are_absences(entry: Mapping[str, Any], n_samples: int) -> bool:
+    """Say whether what a contig's slots lack is stretches, and slots that there are."""
+    return all(
+        all(0 <= slot < 2 * n_samples for slot in slots) and all(0 <= start < end for start, end in stretches)
+        for stretches, slots in entry["absent"]
+    )
 
 
 def _is_inside(name: str) -> bool:

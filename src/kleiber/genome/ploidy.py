@@ -78,8 +78,8 @@ class Runs:
     def rows(self) -> NDArray[np.int64]:
         """Return sample, ploidy, first base (0-based) and end of every run, int64 (n, 4), by sample and place."""
         until = np.where(self._now == 2, np.maximum(self._until, self._even[0]), self._until)
-        columns = [np.arange(len(self._kept)), self._now, self._since, until]
-        going = np.stack(columns, 1).astype(np.int64)[self._now > 0]
+        columns = (np.arange(len(self._kept)), self._now.astype(np.int64), self._since, until)
+        going = np.stack(columns, 1)[self._now > 0]
         rows = np.concatenate([*self._closed, going])
         return rows[np.lexsort((rows[:, 2], rows[:, 0]))]
 

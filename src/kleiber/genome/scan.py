@@ -200,7 +200,7 @@ def any_genotypes(text, at, field, n_alts, reading, index, batch):
     n_present, n_missing, n_unphased, unphased = 0, 0, 0, -1
     p = at
     for i in range(n_samples):
-        first, second, is_phased = MISSING, ABSENT, True
+        first, second, is_phased = np.int64(MISSING), np.int64(ABSENT), True
         left = field
         while left > 0 and text[p] != TAB and text[p] != NEWLINE:
             left -= text[p] == COLON

@@ -323,7 +323,8 @@ def _is_apart(alt: bytes) -> bool:
 
 def _stops(info: bytes, position: int, n_alts: int) -> list[int]:
     """Return the last base of each symbolic allele, by END, or else by SVLEN; 0 where neither says."""
-    values = {key: value for key, _, value in (part.partition(b"=") for part in info.split(b";"))}
+    fields = [part.partition(b"=") for part in info.split(b";")]
+    values = {key: value for key, _, value in reversed(fields)}  # the first of two
     end = values.get(b"END", b".")
     if end not in (b".", b""):
         if not _is_position(end):
