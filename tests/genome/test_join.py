@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pysam
+import pysam.bcftools
 import pytest
 
 from kleiber.errors import ConfigError, DataError

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pysam
+import pysam.bcftools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

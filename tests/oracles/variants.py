@@ -62,7 +62,7 @@ IRREGULAR = (
     "20\t11\t.\tA\tC\t.\tPASS\t.\tGT:DP\t0|1:3\t.|.:0\t1|1\n"
     "20\t20\t.\tC\t<DEL>\t.\tPASS\tEND=30\tGT\t0|1\t1|0\t0|0\n"
     "20\t40\t.\tC\tG,*\t.\tPASS\t.\tGT\t0/1\t1\t0|2\n"
-    "20\t50\t.\tC\t<DEL>,G\t.\tPASS\tSVLEN=-5,.\tDP:GT\t3:|0|1\t.\t4:/2\n"
+    "20\t50\t.\tC\t<DEL>,G\t.\tPASS\tSVLEN=-5,.\tGT:DP\t|0|1:3\t.\t/2:4\n"
     "20\t60\t.\tC\tG\t.\tPASS\t.\tDP\t3\t.\t4\n"
 )
 
@@ -208,9 +208,7 @@ def naive_record(line: bytes, n_samples: int) -> tuple:
     if end:
         stops = [int(end[1])] * len(alts)
     elif len(sizes) == len(alts):
-        stops = [
-            int(position) + abs(int(size)) if size != b"." else stop for size, stop in zip(sizes, stops, strict=True)
-        ]
+        stops = [stops[0] if size == b"." else int(position) + abs(int(size)) for size in sizes]
     return (
         contig.decode("utf-8", "replace"),
         int(position),

@@ -109,10 +109,10 @@ def _groups(name: str, shards: list[_Shard], rules: PanelRules) -> list[list[_Sh
                 )
             owner[sample] = key
     if len(groups) > 1 and (rules.min_af > 0 or rules.min_ac > 1):
-        ours, theirs = (group[0].task.file for group in list(groups.values())[:2])
+        files = [str(group[0].task.file) for group in groups.values()]
         raise ConfigError(
-            f"min_af = {rules.min_af} and min_ac = {rules.min_ac} count alleles over all samples, and {ours} and "
-            f"{theirs} hold other samples of {name}.\n  Merge them first (bcftools merge), or leave both at 0."
+            f"min_af = {rules.min_af} and min_ac = {rules.min_ac} count alleles over all samples, and {files[0]} "
+            f"and {files[1]} hold other samples of {name}.\n  Merge them first (bcftools merge), or leave both at 0."
         )
     for group in groups.values():
         group.sort(key=lambda shard: (shard.entry["first"], shard.entry["last"]))

@@ -101,7 +101,7 @@ class Panel:
         chosen = tuple(dict.fromkeys(samples)) if samples else known
         rules = rules or PanelRules()
         with staged_folder(out, keep_partial=True) as folder:
-            tasks = []
+            tasks: list[Task] = []
             for source in sources:
                 theirs = set(source.samples)
                 if kept := tuple(sample for sample in chosen if sample in theirs):
