@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 from kleiber.counter import draw, stream_id
 from kleiber.genome.rules import UNPHASED
 
-__all__ = ["ABSENT", "EVEN", "MISSING", "Batch", "Reading", "carry", "coin_index", "new_batch", "reading", "weigh"]
+__all__ = [
+    "ABSENT",
+    "EVEN",
+    "MISSING",
+    "Batch",
+    "Reading",
+    "carry",
+    "coin_index",
+    "is_even",
+    "new_batch",
+    "reading",
+    "weigh",
+]
 
 MISSING, ABSENT = -1, -2  # in place of an allele's number
 _AS_IS, _RANDOM = UNPHASED.index("as-is"), UNPHASED.index("random")
@@ -180,6 +192,15 @@ def weigh(reading, batch, i, index, first, second, is_phased):
             first = second = 0
     found[2 * i], found[2 * i + 1] = max(first, 0), max(second, 0)
     return n_called, n_missing, is_unphased
+
+
+@njit(cache=True, nogil=True)
+def is_even(reading, batch, r):
+    """Say of a record that every genotype has two called alleles, phased."""
+    batch.has_calls[r] = True
+    batch.n_present[r], batch.n_missing[r] = 2 * reading.n_kept, 0
+    batch.unphased[r], batch.n_unphased[r] = -1, 0
+    batch.copies_at[r] = EVEN
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kleiber.genome.calls import ABSENT, EVEN, MISSING, carry, coin_index, sort_by_allele, weigh
+from kleiber.genome.calls import ABSENT, MISSING, carry, coin_index, is_even, sort_by_allele, weigh
 from kleiber.genome.rules import UNPHASED
 
 __all__ = ["ALL", "FULL", "IRREGULAR", "OTHER_CONTIG", "any_genotypes", "is_full", "scan_text"]
@@ -182,10 +182,7 @@ def _genotypes(text, calls, n_samples, n_alts, reading, batch):
     batch.carriers_at[v + n_alts] = c
     batch.n[1] = v + n_alts
     batch.n[2] = c
-    batch.has_calls[r] = True
-    batch.n_present[r], batch.n_missing[r] = 2 * reading.n_kept, 0
-    batch.unphased[r], batch.n_unphased[r] = -1, 0
-    batch.copies_at[r] = EVEN
+    is_even(reading, batch, r)
     return True
 
 
@@ -199,7 +196,23 @@ def any_genotypes(text, at, field, n_alts, reading, index, batch):
     r, n_samples = batch.n[0], reading.kept.size
     n_present, n_missing, n_unphased, unphased = 0, 0, 0, -1
     p = at
+    found, copies, here = batch.found, batch.copies, batch.n[3]
     for i in range(n_samples):
+        if field == 0 and p + 4 <= text.size and reading.kept[i]:  # most are `a` or `a|b`
+            end = TAB if i + 1 < n_samples else NEWLINE
+            left, right = np.int64(text[p]) - 48, np.int64(text[p + 2]) - 48
+            is_known = 0 <= left <= 9 and left <= n_alts
+            if is_known and text[p + 1] == end:
+                found[2 * i], found[2 * i + 1], copies[here + i] = left, 0, 1
+                n_present += 1
+                p += 2
+                continue
+            is_known = is_known and text[p + 1] == BAR and 0 <= right <= 9 and right <= n_alts
+            if is_known and text[p + 3] == end:
+                found[2 * i], found[2 * i + 1], copies[here + i] = left, right, 2
+                n_present += 2
+                p += 4
+                continue
         first, second, is_phased = np.int64(MISSING), np.int64(ABSENT), True
         left = field
         while left > 0 and text[p] != TAB and text[p] != NEWLINE:

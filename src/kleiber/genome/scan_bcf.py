@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from kleiber.genome.calls import ABSENT, MISSING, carry, coin_index, weigh
+from kleiber.genome.calls import ABSENT, MISSING, carry, coin_index, is_even, sort_by_allele, weigh
 from kleiber.genome.rules import UNPHASED
 from kleiber.genome.scan import ALL, FULL, IRREGULAR, LONGEST, MOST_ALTS, NO_ALLELE, OTHER_CONTIG, PLOIDY, is_full
 
@@ -131,9 +131,10 @@ def scan_bcf(data, at, contig, name, keys, reading, batch):
         if reading.unphased == _RANDOM:
             first, size = (batch.alt_at[v], batch.alt_len[v]) if n_alts else (np.int64(0), np.int64(0))
             index = coin_index(data, name, position, batch.ref_at[r], batch.ref_len[r], first, size)
-        why, sample = _genotypes(data, p, _width(kind), count, n_alts, reading, index, batch)
-        if why != ALL:
-            return at, why, sample
+        if kind != 1 or count != 2 or not _even_genotypes(data, p, n_alts, reading, batch):
+            why, sample = _genotypes(data, p, _width(kind), count, n_alts, reading, index, batch)
+            if why != ALL:
+                return at, why, sample
         batch.n[0] = r + 1
         at = end
     return at, ALL, 0
@@ -184,6 +185,41 @@ def _find_genotypes(data, p, end, n_formats, n_samples, gt_key):
             return p, kind, np.int64(-1) if kind < 1 or kind > 3 else count
         p += _width(kind) * count * n_samples
     return p, np.int64(1), np.int64(0)
+
+
+@njit(cache=True, nogil=True)
+def _even_genotypes(data, p, n_alts, reading, batch):
+    """Append the carriers of each allele; false, with nothing appended, where a genotype is not ``a|b``, a byte each."""
+    v, first = batch.n[1], batch.n[2]
+    carriers, found = batch.carriers, batch.found
+    c, several = first, False
+    if n_alts > 60:
+        return False
+    for i in range(reading.kept.size):
+        left, right = data[p + 2 * i], data[p + 2 * i + 1]
+        if left | 1 == 3 and right == 3:
+            continue
+        one, two = np.int64(left >> 1) - 1, np.int64(right >> 1) - 1
+        if one < 0 or two < 0 or one > n_alts or two > n_alts or (right & 1 == 0 and one != two):
+            return False
+        several |= one > 1 or two > 1
+        if one:
+            found[2 * i] = one
+            carriers[c] = 2 * i
+            c += 1
+        if two:
+            found[2 * i + 1] = two
+            carriers[c] = 2 * i + 1
+            c += 1
+    if several:
+        sort_by_allele(carriers[first:c], found[carriers[first:c]], n_alts, batch)
+    else:
+        for k in range(n_alts):
+            batch.carriers_at[v + k] = first if k == 0 else c
+    batch.carriers_at[v + n_alts] = c
+    batch.n[1], batch.n[2] = v + n_alts, c
+    is_even(reading, batch, batch.n[0])
+    return True
 
 
 @njit(cache=True, nogil=True)
