@@ -103,7 +103,7 @@ def test_an_array_of_another_size_is_refused(copy, name, change):
 
 
 @pytest.mark.parametrize("change", ["gone", "empty", "half", "objects", "kind", "shape"])
-@pytest.mark.parametrize("file", ["part-0/0.slots.npy", "reference/2.bases.npy"])
+@pytest.mark.parametrize("file", ["part-0/0.slots.npy", "part-0/0.state.npy", "reference/2.bases.npy"])
 def test_a_numpy_file_that_is_not_what_it_was(copy, file, change):
     path = copy / file
     data, array = path.read_bytes(), np.load(path)
@@ -116,5 +116,15 @@ def test_a_numpy_file_that_is_not_what_it_was(copy, file, change):
         np.save(path, array[:-1])
     elif change != "gone":
         path.write_bytes(b"" if change == "empty" else data[: len(data) - 1 - array.nbytes // 2])
+    if file.startswith("part-0"):  # read when a panel is built from its parts, and never later
+        assert path.name in str(Panel.open(copy).damage())
+        return
     with pytest.raises(KleiberError, match=path.name):
         read_all(copy)
+
+
+@pytest.mark.parametrize("absent", [[[[[0, 9]], [99]]], [[[[0, 9]], [-1]]], [[[[9, 0]], [0]]]])
+def test_slots_that_cannot_be_are_refused(copy, absent):
+    rewrite(copy / "manifest.json", lambda entry: entry.update(absent=absent))
+    with pytest.raises(KleiberError, match="is damaged"):
+        Panel.open(copy)

@@ -25,7 +25,8 @@ def build(
     min_ac: int = 0,
     samples: Annotated[list[str] | None, Several] = None,
     sex: Path | None = None,
-    unphased: Literal["error", "skip", "as-is"] = "error",
+    unphased: Literal["error", "skip", "as-is", "random"] = "error",
+    seed: int = 17,
     ref_mismatch: Literal["error", "skip"] = "error",
     sv: Literal["skip", "del"] = "skip",
     only_pass: Annotated[bool, Parameter(negative="")] = False,
@@ -41,7 +42,8 @@ def build(
     reference
         A FASTA file, plain or compressed.
     panel
-        Phased VCF or BCF files, with or without index; of one contig each, or of several.
+        Phased VCF or BCF files, with or without index, in any order: of one contig each or of several, shards of one,
+        one for each sample.
     out
         The folder of the store. Files that are in it already, and the same, are not read again; nor is what a stopped
         build has done.
@@ -54,9 +56,12 @@ def build(
     samples
         Keep these samples, or those that a file names, one a line.
     sex
-        A table of samples and sexes, for X and Y.
+        A table of samples and sexes, for X and Y: of the 1000 Genomes Project, IGSR or PLINK (fam, psam), a pedigree,
+        or sample and sex.
     unphased
-        What to do with heterozygotes written 0/1.
+        What to do with heterozygotes written 0/1; random puts each in an order that the seed decides.
+    seed
+        Decides what unphased leaves to chance.
     ref_mismatch
         What to do with records whose REF is not the reference's.
     sv
@@ -76,7 +81,9 @@ def build(
     from kleiber.study.progress import Narrator
 
     say = Narrator()
-    rules = PanelRules(policy, min_af, min_ac, only_pass, unphased, ref_mismatch, sv)
+    rules = PanelRules(
+        policy, min_af, min_ac, only_pass, unphased, ref_mismatch, sv, seed if unphased == "random" else 0
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         with say.stage("reference"):
@@ -199,8 +206,9 @@ def _names(samples: list[str] | None) -> list[str] | None:
 def _print_info(panel: Any, json: bool) -> None:
     from json import dumps
 
-    folders = [panel.path / f"part-{i}" for i in range(len(panel.manifest["sources"]))]
-    n_bytes = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
+    from kleiber.genome.reference import reference_changes
+
+    n_bytes = sum(path.stat().st_size for path in panel.path.glob("part-*/*"))
     cells = sum(entry["n_edits"] for entry in panel.manifest["contigs"]) * panel.n_slots
     facts = {
         "store": str(panel.path),
@@ -216,6 +224,8 @@ def _print_info(panel: Any, json: bool) -> None:
             for entry in panel.manifest["contigs"]
         ],
         "sources": panel.manifest["sources"],
+        "reference_changes": panel.reference.changes,
+        "contigs_not_read": panel.manifest["foreign"],
     }
     if json:
         print(dumps(facts))
@@ -224,6 +234,11 @@ def _print_info(panel: Any, json: bool) -> None:
     print(f"{panel.path}: {len(panel.samples):,} samples ({few}), {len(panel.contigs)} contigs")
     print(f"{n_bytes:,} bytes without the reference" + (f", {8 * n_bytes / cells:.3f} bit a cell" if cells else ""))
     print("rules: " + ", ".join(f"{key} {value}" for key, value in facts["rules"].items()))
+    for line in reference_changes(panel.reference):
+        print(line)
+    if foreign := facts["contigs_not_read"]:
+        names = ", ".join(f"{name} {n:,}" for name, n in foreign.items())
+        print(f"records of contigs that the reference lacks, which are not read: {names}")
     for entry in facts["contigs"]:
         dropped = ", ".join(
             f"{name} {n:,}" for name, n in entry["counts"].items() if n and name not in ("records", "calls")

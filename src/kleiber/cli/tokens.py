@@ -63,7 +63,8 @@ def train(
         with say.stage("reading"):
             windows = _spread(source, WINDOW, max(1, int(bases / WINDOW)))
         if not len(windows):
-            raise ConfigError("BPE is trained on sequences, and none is named.\n  Name FASTA or text files.")
+            what = f"{', '.join(map(str, source))} hold no {WINDOW} bases in a row" if source else "none is named"
+            raise ConfigError(f"BPE is trained on sequences, and {what}.\n  Name FASTA or text files of DNA.")
     with say.stage(f"{kind} on {windows.size:,} bases"):
         tokenizer = train_tokenizer(spec, windows, max_token_length)
         if overlapping:
@@ -145,14 +146,13 @@ def encode(
     tokens
         Print tokens instead of ids.
     """
-    import sys
 
     import numpy as np
 
     from kleiber.tokens.tokenizer import load
 
     loaded = load(tokenizer)
-    for _, text in _sequences(source) if source else _piped(sys.stdin.buffer):
+    for _, text in _sequences(source) if source else _standard_input():
         ids = loaded.encode(np.frombuffer(text, np.uint8)).tolist()
         ids = [1, *ids, 2] if special else ids
         print(" ".join(loaded.tokens[i] if tokens else str(i) for i in ids))
@@ -184,31 +184,8 @@ def decode(tokenizer: Path) -> None:
         print(loaded.decode(np.array([int(word) for word in words], np.int64)))
 
 
-def _piped(stream: Any) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bases) of FASTA, or of text with one sequence a line, as they come; empty lines of text stay."""
-    name: str = ""
-    parts: list[bytes] = []
-    for number, line in enumerate(stream, 1):
-        if line.startswith(b">") and (name or number == 1):
-            if name:
-                yield name, b"".join(parts)
-            name, parts = line[1:].decode("utf-8", "replace").strip() or "a sequence", []
-        elif name:
-            parts.append(b"".join(line.split()))
-        else:
-            yield str(number), line.strip()
-    if name:
-        yield name, b"".join(parts)
-
-
 def _sequences(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bases) of a FASTA file, or of text with one sequence a line; a folder is all of its files.
-
-    Raises
-    ------
-    DataError
-        When a sequence is a protein: it has letters that no nucleotide code has.
-    """
+    """Yield (name, bases) of a FASTA file, or of text with one sequence a line; a folder is all of its files."""
     from kleiber.genome.reference import open_text, sequences
 
     if path.is_dir():
@@ -219,26 +196,41 @@ def _sequences(path: Path) -> Iterator[tuple[str, bytes]]:
     with open_text(path) as handle:
         is_fasta = handle.read(1) == b">"
     if is_fasta:
-        for name, text in sequences(path):
-            _refuse_protein(path, name, text)
-            yield name, text
+        for name, body in sequences(path):
+            yield name, _bases(body, name, path)
         return
     with open_text(path) as handle:
         for number, line in enumerate(handle, 1):
             if line.strip():
-                _refuse_protein(path, f"line {number}", line)
-                yield f"{path.name}:{number}", line.strip()
+                yield f"{path.name}:{number}", _bases(line.strip(), f"line {number}", path)
 
 
-def _refuse_protein(path: Path, name: str, text: bytes) -> None:
-    """Raise `DataError` where a sequence has a letter of proteins alone."""
-    from kleiber.errors import DataError
+def _bases(text: bytes, name: str, path: Path) -> bytes:
+    """Return the bases of a sequence, RNA as DNA; a protein is an error."""
+    import numpy as np
 
-    strange = [letter for letter in "EFIJLOPQXZ" if letter.encode() in text or letter.lower().encode() in text]
-    if strange:
-        raise DataError(
-            f"{path}, {name}: {', '.join(strange)} are no nucleotides (IUPAC): this is no DNA, but maybe a protein."
-        )
+    from kleiber.genome.reference import nucleotides
+
+    letters, _ = nucleotides(np.frombuffer(text, np.uint8), name, path)
+    return letters.tobytes().translate(bytes.maketrans(b"Uu", b"Tt"))
+
+
+def _standard_input() -> Iterator[tuple[str, bytes]]:
+    """Yield what `_sequences` does, of standard input: as it comes where it is text, at its end where it is FASTA."""
+    import sys
+    from itertools import chain
+    from tempfile import TemporaryDirectory
+
+    first = sys.stdin.readline()
+    if not first.startswith(">"):
+        for number, line in enumerate(chain([first], sys.stdin), 1):
+            if line:
+                yield f"line {number}", line.strip().encode()
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "standard input"
+        path.write_text(first + sys.stdin.read(), encoding="utf-8")
+        yield from _sequences(path)
 
 
 def _windows(text: bytes, size: int) -> Any:

@@ -219,12 +219,18 @@ class Corpus:
             **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.config).items()},
             "territory": [str(region) for region in self.territory],
             "n_unique_bases": size,
-            "n_haplotypes": max(len(part.slots) for part in self._parts),
+            "n_haplotypes": len(np.unique(np.concatenate([part.slots for part in self._parts]))),
             "n_windows": valid,
             "n_variant_windows": holding,
             "variant_share": holding / valid,
             "gc": float((acgt[1] + acgt[2]) / max(1, acgt.sum())),
             "n": int(size - acgt.sum()),
+            "reference_changes": {
+                f"{name} {kind}": n
+                for name, counts in self.reference.changes.items()
+                if name in by_contig
+                for kind, n in counts.items()
+            },
             "windows_by_contig": by_contig,
             "left_out": {
                 role: {"n_contigs": n, "n_bases": bases}
@@ -275,21 +281,21 @@ class Corpus:
         for contig, stretches in by_contig.items():
             by_slots: dict[bytes, list[Region]] = {}
             for region in stretches:
-                for piece, exists in self._pieces(region):
-                    by_slots.setdefault((chosen & exists).tobytes(), []).append(piece)
+                for pieces, exists in self._stretches(region):
+                    by_slots.setdefault((chosen & exists).tobytes(), []).extend(pieces)
             store = self.panel.store(contig) if self.panel else empty_store(self.reference.length(contig))
             for key, regions in by_slots.items():
                 slots = np.flatnonzero(np.frombuffer(key, bool))
                 if len(slots):
                     yield self._part(contig, store, len(chosen), slots, as_array(regions))
 
-    def _pieces(self, region: Region) -> Iterator[tuple[Region, NDArray[np.bool_]]]:
-        """Yield stretches of a region and which slots there are on each."""
+    def _stretches(self, region: Region) -> Iterator[tuple[list[Region], NDArray[np.bool_]]]:
+        """Yield stretches of a region and the slots that there are on them; each slot once, with all its stretches."""
         if self.panel is None:
-            yield region, np.ones(1, bool)
+            yield [region], np.ones(1, bool)
             return
-        for start, end in self.panel.pieces(region.contig, region.start, region.end):
-            yield Region(region.contig, start, end), self.panel.exists(region.contig, start, end)
+        for stretches, exists in self.panel.stretches(region.contig, region.start, region.end):
+            yield [Region(region.contig, start, end) for start, end in stretches], exists
 
     def _part(self, contig: str, store: Store, n_slots: int, slots: NDArray, regions: NDArray) -> _Part:
         last, n_valid = np.empty(len(regions), np.int64), np.empty((len(regions), 2), np.int64)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -19,22 +19,25 @@ from typing import Any
 
 import numpy as np
 
-from kleiber.errors import ConfigError, DataError, UnknownContig
+from kleiber.errors import DataError, UnknownContig
 from kleiber.genome.assembly import canonical_name
+from kleiber.genome.calls import reading
 from kleiber.genome.edits import (
     BEYOND_END,
     COUNTS,
     MISMATCH,
     NOT_PHASED,
-    POLICIES,
     UNSORTED,
+    Letters,
     Rules,
+    State,
     accept,
     new_edits,
     new_state,
 )
-from kleiber.genome.ploidy import slots_of_samples
+from kleiber.genome.ploidy import Runs, mark_heterozygotes, pseudo_autosomal
 from kleiber.genome.reference import Reference, save_array
+from kleiber.genome.rules import POLICIES, PanelRules
 from kleiber.genome.store import ARRAYS, StoreWriter
 from kleiber.genome.vcf import VcfFile
 from kleiber.signals import end_with_parent
@@ -50,95 +53,34 @@ from kleiber.storage import (
     write_manifest,
 )
 
-__all__ = ["PanelRules", "build_parts"]
+__all__ = ["SCHEMA", "PanelRules", "Task", "build_parts", "few", "rebuild", "refuse_foreign"]
 
+SCHEMA = 2  # of a store, and of its parts: those of another are not read
 PROGRESS = "progress.json"  # of a part that is not complete: its contigs that are
 
 
 @dataclass(frozen=True)
-class PanelRules:
-    """What a panel keeps of its records.
+class Task:
+    """One file to read into one part of a store.
 
     Attributes
     ----------
-    policy
-        Which of two conflicting edits of a haplotype wins, ``"bcftools"`` or ``"edits"`` (see `kleiber.genome.edits`).
-    min_af, min_ac
-        ALT alleles rarer than this among the panel's own haplotypes are dropped.
-    only_pass
-        Drop records whose FILTER is neither PASS nor missing.
-    unphased
-        Heterozygotes written with ``/``: ``"error"``, ``"skip"`` or ``"as-is"``.
-    ref_mismatch
-        Records whose REF is not the reference's: ``"error"`` or ``"skip"``.
-    sv
-        ``"skip"`` drops symbolic alleles; ``"del"`` takes ``<DEL>`` as the deletion that it is.
+    folder, earlier
+        Where its part goes, and that of the store that will be replaced, if there is one.
+    samples
+        Those of its samples that are kept, in the order of the panel's.
     """
-
-    policy: str = "bcftools"
-    min_af: float = 0.0
-    min_ac: int = 0
-    only_pass: bool = False
-    unphased: str = "error"
-    ref_mismatch: str = "error"
-    sv: str = "skip"
-
-    def __post_init__(self) -> None:
-        choices = {
-            "policy": POLICIES,
-            "unphased": ("error", "skip", "as-is"),
-            "ref_mismatch": ("error", "skip"),
-            "sv": ("skip", "del"),
-        }
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise ConfigError(f"{key} = {getattr(self, key)!r} cannot be; choose one of {', '.join(allowed)}.")
-        if not 0 <= self.min_af < 1 or self.min_ac < 0:
-            raise ConfigError(f"min_af = {self.min_af} and min_ac = {self.min_ac} cannot be: a share and a count.")
-
-    def compiled(self) -> Rules:
-        """Return the rules as kernels take them."""
-        return Rules(
-            POLICIES.index(self.policy),
-            float(self.min_ac),
-            float(self.min_af),
-            self.only_pass,
-            self.ref_mismatch == "skip",
-            self.unphased == "error",
-            self.sv == "del",
-        )
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One file to read."""
 
     file: Path
     folder: Path
-    earlier: Path  # its part of the store that will be replaced, if there is one
+    earlier: Path
     reference: Path
     rules: PanelRules
-    samples: tuple[str, ...] | None
-    sexes: Mapping[str, str] | None
+    samples: tuple[str, ...]
 
 
-def build_parts(
-    files: Sequence[Path],
-    folder: Path,
-    store: Path,
-    reference: Reference,
-    rules: PanelRules,
-    samples: tuple[str, ...] | None,
-    sexes: Mapping[str, str] | None,
-    workers: int,
-    progress: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Build ``folder/part-I`` of every file, replacing those of `store`; return their manifests, in order."""
-    parts = [f"part-{i}" for i in range(len(files))]
-    tasks = [
-        _Task(file, folder / part, store / part, reference.path, rules, samples, sexes)
-        for file, part in zip(files, parts, strict=True)
-    ]
+def build_parts(tasks: Sequence[Task], workers: int, progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Build the part of every file; return their manifests, in order."""
     if workers <= 1 or len(tasks) == 1:
         return [_tell(task, _build_part(task), progress) for task in tasks]
     context = get_context("spawn")
@@ -155,20 +97,24 @@ def build_parts(
     return [manifest for task in tasks if (manifest := read_manifest(task.folder)) is not None]
 
 
-def _tell(task: _Task, manifest: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
+def _tell(task: Task, manifest: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
     records = sum(contig["counts"]["records"] for contig in manifest["contigs"])
-    progress(f"{task.file.name}: {records:,} records")
+    text = f"{task.file.name}: {records:,} records"
+    if foreign := manifest["foreign"]:
+        n = sum(foreign.values())
+        text += f", and {n:,} of contigs that the reference lacks, which are not read: {few(list(foreign))}"
+    progress(text)
     return manifest
 
 
-def _build_part(task: _Task) -> dict[str, Any]:
+def _build_part(task: Task) -> dict[str, Any]:
     """Read one file, unless there is a complete part already, here or in the earlier store, from the same input."""
     reference = Reference.open(task.reference)
     decides = {
+        "schema": SCHEMA,
         "rules": asdict(task.rules),
         "reference": reference.fingerprint,
-        "samples": list(task.samples) if task.samples else None,
-        "sexes": dict(task.sexes) if task.sexes else None,
+        "samples": list(task.samples),
     }
 
     def same(part: Path) -> dict[str, Any] | None:
@@ -183,15 +129,22 @@ def _build_part(task: _Task) -> dict[str, Any]:
             shutil.copytree(task.earlier, folder, copy_function=link_or_copy, dirs_exist_ok=True)
         return earlier
     source = VcfFile(task.file)
-    refuse_foreign(source, reference)
+    refuse_longer(source, reference)
     with staged_folder(task.folder, keep_partial=True) as folder:
         manifest: dict[str, Any] = {"decides": decides, "source": fingerprint(task.file)}
-        contigs = _Contigs(source, reference, folder, task, _Progress(folder, digest(manifest))).read()
-        if not contigs:
-            raise DataError(f"{source.path}: there is no record at all.")
-        manifest["contigs"] = contigs
+        contigs = _Contigs(source, reference, folder, task, _Progress(folder, digest(manifest)))
+        manifest["contigs"] = contigs.read()
+        manifest["foreign"] = contigs.progress.foreign
         write_manifest(folder, manifest)
     return manifest
+
+
+def rebuild(task: Task, name: str, entry: dict[str, Any], folder: Path, state: State) -> dict[str, Any]:
+    """Read one contig of a file once more, behind another file whose last edits reach into it; return its entry."""
+    reference = Reference.open(task.reference)
+    contigs = _Contigs(VcfFile(task.file), reference, folder, task, _Progress(folder, ""))
+    contigs.before = {name: state}
+    return contigs.read(tuple(entry["begins"]), name)[0]
 
 
 class _Progress:
@@ -201,13 +154,14 @@ class _Progress:
         """Find what an earlier build, of the same file by the same rules, left whole; remove the rest."""
         self.path, self.made_from = folder / PROGRESS, made_from
         self.entries: list[dict[str, Any]] = []
+        self.foreign: dict[str, int] = {}  # records of contigs that the reference lacks
         self.begins = 0, 1
         try:
             found = json.loads(self.path.read_bytes())
         except (FileNotFoundError, ValueError):
             found = {}
         if found.get("made_from") == made_from and _are_whole(folder, found["entries"]):
-            self.entries = found["entries"]
+            self.entries, self.foreign = found["entries"], found["foreign"]
             self.begins = found["begins"][0], found["begins"][1]
         kept = {PROGRESS, *(name for entry in self.entries for name in entry["sha256"])}
         for path in folder.iterdir():
@@ -216,7 +170,7 @@ class _Progress:
 
     def save(self, begins: list[int]) -> None:
         """Record the entries; `begins` is the place of the first record that belongs to none of them."""
-        state = {"made_from": self.made_from, "entries": self.entries, "begins": begins}
+        state = {"made_from": self.made_from, "entries": self.entries, "foreign": self.foreign, "begins": begins}
         write_atomic(self.path, json.dumps(state))
 
     def end(self) -> None:
@@ -236,30 +190,34 @@ def _are_whole(folder: Path, entries: list[dict[str, Any]]) -> bool:
 class _Contigs:
     """The contigs of one file on their way to stores."""
 
-    def __init__(self, source: VcfFile, reference: Reference, folder: Path, task: _Task, progress: _Progress):
+    def __init__(self, source: VcfFile, reference: Reference, folder: Path, task: Task, progress: _Progress):
         self.source, self.reference, self.folder, self.task = source, reference, folder, task
         self.progress, self.entries = progress, progress.entries
-        self.rules = task.rules.compiled()
-        chosen = task.samples or source.samples
+        self.rules = _compiled(task.rules)
+        self.samples, self.before = task.samples, dict[str, State]()
         numbers = {sample: i for i, sample in enumerate(source.samples)}
+        self.kept = np.array([numbers[sample] for sample in self.samples], np.int64)
         # slots of samples that are left out lead nowhere
         self.slots = np.full(2 * len(source.samples), -1, np.int32)
-        for i, sample in enumerate(chosen):
-            self.slots[2 * numbers[sample] : 2 * numbers[sample] + 2] = 2 * i, 2 * i + 1
-        self.samples = chosen
-        self.kept = np.array([numbers[sample] for sample in chosen])
-        self.is_part = task.samples is not None
+        for i, number in enumerate(self.kept):
+            self.slots[2 * number : 2 * number + 2] = 2 * i, 2 * i + 1
+        self.is_part = self.samples != source.samples
+        is_kept = self.slots[::2] >= 0
+        self.how = reading(source.samples, task.rules.unphased, task.rules.seed, is_kept)
 
-    def read(self) -> list[dict[str, Any]]:
-        """Write every contig of the file; return their entries for the manifest."""
+    def read(self, begins: tuple[int, int] | None = None, only: str = "") -> list[dict[str, Any]]:
+        """Write every contig of the file, or `only` one; return their entries for the manifest."""
         at: str | None = None
+        self.writer: StoreWriter | None = None
         try:
-            keep_unphased = self.task.rules.unphased == "as-is"
-            for theirs, text, batch in self.source.batches(keep_unphased, self.progress.begins):
+            for theirs, text, batch in self.source.batches(self.how, begins or self.progress.begins):
                 if theirs != at:
                     if at is not None:
                         self._finish()
+                        if only:
+                            return self.entries
                         self.progress.save(batch.begins.tolist())
+                    self.begins = batch.begins.tolist()
                     self._begin(theirs)
                     at = theirs
                 self._add(text, batch)
@@ -267,30 +225,43 @@ class _Contigs:
                 self._finish()
             self.progress.end()
         finally:
-            if at is not None:
+            if self.writer is not None:
                 self.writer.release()
         return self.entries
 
     def _begin(self, theirs: str) -> None:
+        self.theirs = theirs
         try:
             self.name = self.reference.resolve(theirs)
-        except UnknownContig as error:
-            raise DataError(f"{self.source.path}: {error}") from None
+        except UnknownContig:
+            self.writer = None
+            return
         if any(entry["name"] == self.name for entry in self.entries):
             raise DataError(f"{self.source.path}: records of {theirs} do not stand together; sort the file.")
-        self.theirs = theirs
-        self.bases = self.reference.bases(self.name)
+        self.letters = Letters(self.reference.bases(self.name), *self.reference.codes(self.name))
+        length = len(self.letters.bases)
         self.counts = np.zeros(len(COUNTS), np.int64)
-        self.state = new_state(2 * len(self.samples))
-        self.haploid = np.zeros(len(self.source.samples), bool)
-        self.writer = StoreWriter(self.folder, len(self.entries), len(self.bases), 2 * len(self.samples))
+        self.state = self.before.get(self.name) or new_state(2 * len(self.samples))
+        self.runs, self.first = Runs(self.kept), 0
+        pars = pseudo_autosomal(self.name, length, self.source.lengths.get(theirs))
+        self.pars = np.array(pars, np.int64).reshape(-1, 2)
+        self.heterozygous = np.zeros(len(self.source.samples), bool)
+        self.writer = StoreWriter(self.folder, len(self.entries), length, 2 * len(self.samples))
 
     def _add(self, text: Any, batch: Any) -> None:
-        self.haploid |= batch.haploid
+        if self.writer is None:
+            n = int(batch.n[0])
+            self.progress.foreign[self.theirs] = self.progress.foreign.get(self.theirs, 0) + n
+            return
+        self.first = self.first or int(batch.position[0])
+        self.runs.follow(batch)
+        if canonical_name(self.name) in ("X", "Y", "M"):
+            scratch = np.zeros(2 * len(self.heterozygous), np.uint8)
+            mark_heterozygotes(batch, self.pars[:, 0], self.pars[:, 1], scratch, self.heterozygous)
         if self.is_part:
             batch = _restrict(batch, self.slots)
         out = new_edits(batch, len(text) + int(batch.n[1]))
-        error, record = accept(text, batch, self.bases, self.rules, self.state, self.counts, out)
+        error, record = accept(text, batch, self.letters, self.rules, self.state, self.counts, out)
         if error:
             raise self._wrong(error, record, text, batch)
         try:
@@ -299,18 +270,24 @@ class _Contigs:
             raise DataError(f"{self.source.path}, contig {self.theirs}: {problem}.") from None
 
     def _finish(self) -> None:
+        if self.writer is None:
+            return
         self.writer.close()
         number = len(self.entries)
-        single, warning = slots_of_samples(self.name, self.samples, self.haploid[self.kept], self.task.sexes)
-        save_array(self.folder / f"{number}.slots.npy", single)
-        files = [f"{number}.{name}" for name in ARRAYS] + [f"{number}.slots.npy"]
+        save_array(self.folder / f"{number}.slots.npy", self.runs.rows())
+        save_array(self.folder / f"{number}.state.npy", np.concatenate([self.state.used, self.state.inserted]))
+        files = [f"{number}.{name}" for name in ARRAYS] + [f"{number}.slots.npy", f"{number}.state.npy"]
         self.entries.append(
             {
                 "name": self.name,
-                "length": len(self.bases),
+                "length": len(self.letters.bases),
                 "n_edits": self.writer.n_edits,
                 "counts": {name: int(n) for name, n in zip(COUNTS, self.counts, strict=True)},
-                "warning": warning,
+                "first": self.first,
+                "last": int(self.state.position[0]),
+                "begins": self.begins,
+                "pars": self.pars.tolist(),
+                "heterozygous": np.flatnonzero(self.heterozygous[self.kept]).tolist(),
                 "sha256": {name: file_digest(self.folder / name) for name in files},
             }
         )
@@ -322,29 +299,44 @@ class _Contigs:
         if error == UNSORTED:
             last = int(self.state.position[0])
             return DataError(f"{where}: it stands after position {last:,}; sort the file.")
-        length, at = int(batch.ref_len[r]), int(batch.ref_at[r])
+        length, at, bases = int(batch.ref_len[r]), int(batch.ref_at[r]), self.letters.bases
         if error == BEYOND_END:
             end = position - 1 + length
-            return DataError(f"{where}: it ends at {end:,}, and the reference is {len(self.bases):,} bases long.")
+            what = f"it ends at {end:,}" if position > 0 else "it stands before the first base"
+            return DataError(f"{where}: {what}, and the reference is {len(bases):,} bases long.")
         if error == NOT_PHASED:
             sample = self.source.samples[int(batch.unphased[r])]
             return DataError(
                 f"{where}: the genotype of {sample} is not phased (0/1).\n"
-                '  Phase the panel first, or drop such calls (unphased = "skip").'
+                '  Phase the panel first, or say what becomes of such calls: unphased = "skip", "as-is" or '
+                '"random" (--unphased, or in [genome] of a study).'
             )
         assert error == MISMATCH
         theirs = text[at : at + length].tobytes().decode("utf-8", "replace").upper()
-        ours = np.asarray(self.bases[position - 1 : position - 1 + length]).tobytes().decode()
+        ours = np.asarray(bases[position - 1 : position - 1 + length]).tobytes().decode()
         return DataError(
             f"REF allele disagrees with the reference at {self.name}:{position:,} ({self.source.path}).\n"
             f'  VCF has "{theirs[:40]}", reference has "{ours[:40]}".\n'
-            "  Pass the FASTA named in the VCF header (##reference=...), or skip such records "
-            '(ref_mismatch = "skip").'
+            "  Pass the FASTA named in the VCF header (##reference=...), or skip such records: "
+            '--ref-mismatch skip, or ref_mismatch = "skip" in [genome] of a study.'
         )
 
 
+def _compiled(rules: PanelRules) -> Rules:
+    """Return the rules as kernels take them."""
+    return Rules(
+        POLICIES.index(rules.policy),
+        float(rules.min_ac),
+        float(rules.min_af),
+        rules.only_pass,
+        rules.ref_mismatch == "skip",
+        rules.unphased == "error",
+        rules.sv == "del",
+    )
+
+
 def _restrict(batch: Any, slots: Any) -> Any:
-    """Return a batch with the carriers of chosen samples only, renumbered in their order; all count as called."""
+    """Return a batch with the carriers of chosen samples only, renumbered in their order."""
     n_alleles, n_carriers = int(batch.n[1]), int(batch.n[2])
     moved = slots[batch.carriers[:n_carriers]]
     keep = moved >= 0
@@ -356,28 +348,33 @@ def _restrict(batch: Any, slots: Any) -> Any:
     carriers = carriers[np.lexsort((carriers, allele))]
     n = batch.n.copy()
     n[2] = len(carriers)
-    present = np.full_like(batch.n_present, (slots >= 0).sum())
-    return batch._replace(n=n, carriers_at=carriers_at, carriers=carriers.astype(np.int32), n_present=present)
+    return batch._replace(n=n, carriers_at=carriers_at, carriers=carriers.astype(np.int32))
 
 
-def refuse_foreign(source: VcfFile, reference: Reference) -> None:
-    """Refuse a file none of whose contigs, or longer contigs, are the reference's."""
+def refuse_longer(source: VcfFile, reference: Reference) -> None:
+    """Refuse a file whose header says that a contig is shorter than the reference's."""
     ours = {canonical_name(contig.name): contig for contig in reference.contigs}
-    named = {canonical_name(name): (name, length) for name, length in source.lengths.items()}
-    if named and not set(named) & set(ours):
-        raise DataError(
-            f"{source.path} and the reference {reference.manifest['source']} have no contig in common.\n"
-            f"  The panel names {_few([name for name, _ in named.values()])}; "
-            f"the reference {_few([contig.name for contig in ours.values()])}.\n"
-            "  Pass the FASTA that the panel was called on."
-        )
-    for key, (name, length) in named.items():
-        if length is not None and key in ours and ours[key].length > length:
+    for name, length in source.lengths.items():
+        contig = ours.get(canonical_name(name))
+        if length is not None and contig is not None and contig.length > length:
             raise DataError(
-                f"{source.path} says that {name} is {length:,} bases long; the reference has {ours[key].length:,}.\n"
+                f"{source.path} says that {name} is {length:,} bases long; the reference has {contig.length:,}.\n"
                 "  The panel was called on another assembly; pass the FASTA named in its header (##reference=...)."
             )
 
 
-def _few(names: list[str]) -> str:
+def refuse_foreign(sources: Sequence[VcfFile], reference: Reference) -> None:
+    """Refuse files whose headers name contigs, and none of the reference's."""
+    ours = {canonical_name(contig.name): contig.name for contig in reference.contigs}
+    theirs = {canonical_name(name): name for source in sources for name in source.lengths}
+    if all(source.lengths for source in sources) and not set(theirs) & set(ours):
+        raise DataError(
+            f"{sources[0].path} and the reference {reference.manifest['source']} have no contig in common.\n"
+            f"  The panel names {few(list(theirs.values()))}; the reference {few(list(ours.values()))}.\n"
+            "  Pass the FASTA that the panel was called on."
+        )
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -15,17 +15,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kleiber.genome.scan import Batch
+from kleiber.genome.calls import Batch
 
-__all__ = ["COUNTS", "POLICIES", "Edits", "Rules", "State", "accept", "new_edits", "new_state"]
+__all__ = ["COUNTS", "Edits", "Letters", "Rules", "State", "accept", "new_edits", "new_state"]
 
-POLICIES = ("bcftools", "edits")
 COUNTS = (
     "records",
     "filtered",
     "ref mismatch",
+    "without genotypes",
     "missing",
-    "haploid",
     "unphased",
     "monomorphic",
     "rare",
@@ -37,14 +36,14 @@ COUNTS = (
     "conflicts",
     "policies differ",
 )
-"""What a build counts: records, alleles called ``.`` or absent, ALT alleles dropped by reason, calls, calls dropped."""
+"""What a build counts: records, alleles called ``.``, ALT alleles dropped by reason, calls, calls dropped."""
 
 (
     RECORDS,
     FILTERED,
     REF_MISMATCH,
+    WITHOUT_GENOTYPES,
     MISSING,
-    HAPLOID,
     UNPHASED,
     MONOMORPHIC,
     RARE,
@@ -66,8 +65,22 @@ _IS_BASE = np.zeros(256, bool)
 _IS_BASE[np.frombuffer(b"ACGTNacgtn", np.uint8)] = True
 
 
+_N = np.uint8(ord("N"))
+_FIRST = np.zeros(256, np.uint8)  # of the bases that an ambiguity code stands for, the first by the alphabet
+for _code, _base in zip(b"RYSWKMBDHV", b"ACCAGACAAA", strict=True):
+    _FIRST[_code] = _base
+
+
+class Letters(NamedTuple):
+    """A contig of the reference: its bases, A C G T N, and where ambiguity codes stood (0-based, increasing)."""
+
+    bases: NDArray[np.uint8]
+    codes_at: NDArray[np.int64]
+    codes: NDArray[np.uint8]
+
+
 class Rules(NamedTuple):
-    """What a build keeps; ``policy`` is a number of `POLICIES`."""
+    """What a build keeps; ``policy`` is a number of `kleiber.genome.rules.POLICIES`."""
 
     policy: int
     min_ac: float
@@ -81,7 +94,7 @@ class Rules(NamedTuple):
 class State(NamedTuple):
     """How far each slot's accepted edits reach, for both policies.
 
-    Rows as in `POLICIES`; and the last position.
+    Rows as in `kleiber.genome.rules.POLICIES`; and the last position.
 
     Attributes
     ----------
@@ -168,18 +181,50 @@ def _unusable(text, alt, alt_len):
             return BREAKEND
         if not _IS_BASE[text[i]]:
             reason = OTHER_LETTERS
+    if alt_len > 1 and (text[alt] == 46 or text[alt + alt_len - 1] == 46):  # a single breakend
+        return BREAKEND
     return reason
 
 
 @njit(cache=True, nogil=True)
-def accept(text, batch, bases, rules, state, counts, out):
+def _is_apart(text, batch, first, last):
+    """Say whether all alleles of a record are symbolic or breakends: its REF may be N, its place a telomere."""
+    for k in range(first, last):
+        why = _unusable(text, batch.alt_at[k], batch.alt_len[k])
+        if why != SYMBOLIC and why != BREAKEND:
+            return False
+    return last > first
+
+
+@njit(cache=True, nogil=True)
+def _agrees(text, at, length, position, letters, is_apart):
+    """Say whether a REF is the reference's: letter by letter, or the first base of an ambiguity code's."""
+    for i in range(length):
+        letter = text[at + i] & 0xDF  # upper case
+        base = letters.bases[position - 1 + i]
+        if base != _N:
+            if letter != base and not (is_apart and letter == _N):
+                return False
+            continue
+        k = np.searchsorted(letters.codes_at, position - 1 + i)
+        if k < letters.codes_at.size and letters.codes_at[k] == position - 1 + i:
+            code = letters.codes[k]
+            if letter != code and letter != _FIRST[code] and not (is_apart and letter == _N):
+                return False
+        elif letter != _N:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def accept(text, batch, letters, rules, state, counts, out):
     """Decide every call of a batch; append accepted edits to `out` and counts to `counts`.
 
     Returns
     -------
     (FINE, 0), or what is wrong and with which record: UNSORTED, BEYOND_END, MISMATCH, NOT_PHASED.
     """
-    v = 0
+    v, length = 0, letters.bases.size
     for r in range(batch.n[0]):
         position, ref, ref_len = batch.position[r], batch.ref_at[r], batch.ref_len[r]
         first = v
@@ -192,15 +237,21 @@ def accept(text, batch, bases, rules, state, counts, out):
         if rules.only_pass and not batch.passes[r]:
             counts[FILTERED] += 1
             continue
-        if position - 1 + ref_len > bases.size:
-            return BEYOND_END, r
-        same = True
-        for i in range(ref_len):
-            same &= bases[position - 1 + i] == _UPPER[text[ref + i]]
-        if not same:
+        if position < 1 or position - 1 + ref_len > length:
+            if position > length + 1 or not _is_apart(text, batch, first, v):
+                return BEYOND_END, r
+            for k in range(first, v):  # at a telomere
+                counts[_unusable(text, batch.alt_at[k], batch.alt_len[k])] += 1
+            continue
+        if not _agrees(text, ref, ref_len, position, letters, False) and not (
+            _is_apart(text, batch, first, v) and _agrees(text, ref, ref_len, position, letters, True)
+        ):
             if not rules.skip_mismatch:
                 return MISMATCH, r
             counts[REF_MISMATCH] += 1
+            continue
+        if not batch.has_calls[r]:
+            counts[WITHOUT_GENOTYPES] += 1
             continue
         if batch.unphased[r] >= 0 and rules.unphased_is_error:
             return NOT_PHASED, r
@@ -208,7 +259,7 @@ def accept(text, batch, bases, rules, state, counts, out):
         counts[MISSING] += batch.n_missing[r]
         fewest = max(1.0, rules.min_ac, rules.min_af * batch.n_present[r])
         for k in range(first, v):
-            _accept_allele(text, batch, bases.size, r, k, fewest, rules, state, counts, out)
+            _accept_allele(text, batch, length, r, k, fewest, rules, state, counts, out)
     return FINE, 0
 
 
@@ -219,14 +270,15 @@ def _accept_allele(text, batch, length, r, k, fewest, rules, state, counts, out)
     low, high = batch.carriers_at[k], batch.carriers_at[k + 1]
     reason = _unusable(text, alt, alt_len)
     position, ref, ref_len = batch.position[r], batch.ref_at[r], batch.ref_len[r]
-    is_deletion = reason == SYMBOLIC and rules.take_deletions and position < batch.stop[r] <= length
+    is_deletion = reason == SYMBOLIC and rules.take_deletions and position < batch.stop[k] <= length
     is_deletion = is_deletion and alt_len >= 5 and text[alt + 1] == 68 and text[alt + 2] == 69 and text[alt + 3] == 76
-    if is_deletion:  # <DEL>: the bases behind POS, up to END
-        ref_len, alt_len, alt, reason = batch.stop[r] - position + 1, 1, ref, 0
+    is_deletion = is_deletion and (text[alt + 4] == 62 or text[alt + 4] == 58)  # <DEL> or <DEL:…>
+    if is_deletion:  # the bases behind POS, up to END
+        ref_len, alt_len, alt, reason = batch.stop[k] - position + 1, 1, ref, 0
     if reason == 0 and high - low < fewest:
         reason = MONOMORPHIC if high == low else RARE
     if is_deletion:
-        start, end, skip, size = position, batch.stop[r], 0, 0
+        start, end, skip, size = position, batch.stop[k], 0, 0
     else:
         start, end, skip, size = _trim(text, ref, ref_len, alt, alt_len, position)
     if reason == 0 and start == end and size == 0:

@@ -8,9 +8,8 @@ out, which is 6 GB for each genome.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,19 +17,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kleiber.errors import ConfigError, DataError, StateError, UnknownContig, UnknownSample
+from kleiber.errors import ConfigError, DataError, StateError, UnknownSample
 from kleiber.genome.assembly import Contig, Region
-from kleiber.genome.build import PanelRules, build_parts
+from kleiber.genome.build import SCHEMA, Task, build_parts, few, refuse_foreign
 from kleiber.genome.haplotypes import ROOM, carried, copy_window, first_at, measured
-from kleiber.genome.ploidy import ABSENT, ONE_SLOT, pseudo_autosomal
-from kleiber.genome.reference import Reference, load_array
-from kleiber.genome.store import Store, open_store
+from kleiber.genome.join import join
+from kleiber.genome.ploidy import absences, pseudo_autosomal
+from kleiber.genome.reference import Reference
+from kleiber.genome.rules import PanelRules
+from kleiber.genome.store import Store, empty_store, open_store
 from kleiber.genome.vcf import VcfFile
 from kleiber.storage import MANIFEST, digest, file_digest, link_or_copy, read_manifest, staged_folder, write_manifest
 
 __all__ = ["Panel", "PanelRules"]
 
-SCHEMA = 1  # when it is raised, name it in what decides a part, too: parts of an earlier store are kept
+ABSENT = ("contigs", "silent")  # what a manifest says of contigs with and without records
 NUMBERS = ("part", "number", "n_edits")  # of a contig, which become parts of file names and lengths
 
 
@@ -40,7 +41,7 @@ class Panel:
     Attributes
     ----------
     samples
-        In the order of the file, or as they were asked for.
+        In the order of the files, each once, or as they were asked for.
     contigs
         Those with records.
     """
@@ -64,7 +65,7 @@ class Panel:
         workers: int = 1,
         progress: Callable[[str], None] = lambda text: None,
     ) -> Panel:
-        """Read phased VCF or BCF files, one or several contigs each, into a store.
+        """Read phased VCF or BCF files into a store: contigs together or apart, in shards, samples by file.
 
         It can be killed at any moment; the next call goes on with the files that are not done. Files that the store
         in `out` was built from, and that are the same, are not read again.
@@ -92,37 +93,41 @@ class Panel:
         if not files:
             raise ConfigError("A panel needs at least one VCF or BCF file.")
         sources = [VcfFile(Path(file)) for file in files]
-        for other in sources[1:]:
-            if other.samples != sources[0].samples:
-                raise DataError(f"{other.path} and {sources[0].path} do not hold the same samples in the same order.")
+        known = tuple(dict.fromkeys(sample for source in sources for sample in source.samples))
         for sample in samples or ():
-            if sample not in sources[0].samples:
-                raise UnknownSample(sample, sources[0].samples, str(sources[0].path))
-        chosen = tuple(dict.fromkeys(samples)) if samples else None
+            if sample not in known:
+                raise UnknownSample(sample, known, few([str(source.path) for source in sources]))
+        refuse_foreign(sources, reference)
+        chosen = tuple(dict.fromkeys(samples)) if samples else known
         rules = rules or PanelRules()
         with staged_folder(out, keep_partial=True) as folder:
-            paths = [source.path for source in sources]
-            parts = build_parts(paths, folder, Path(out).resolve(), reference, rules, chosen, sexes, workers, progress)
-            contigs: list[dict[str, Any]] = []
-            for number, part in enumerate(parts):
-                for k, entry in enumerate(part["contigs"]):
-                    if any(entry["name"] == other["name"] for other in contigs):
-                        raise DataError(f"{files[number]}: records of {entry['name']} stand in another file, too.")
-                    contigs.append({**entry, "part": number, "number": k})
-            for stale in {*folder.glob("part-*"), *folder.glob(".part-*")} - {
-                folder / f"part-{i}" for i in range(len(parts))
-            }:
+            tasks: list[Task] = []
+            for source in sources:
+                theirs = set(source.samples)
+                if kept := tuple(sample for sample in chosen if sample in theirs):
+                    part = f"part-{len(tasks)}"
+                    store = Path(out).resolve() / part
+                    tasks.append(Task(source.path, folder / part, store, reference.path, rules, kept))
+            parts = build_parts(tasks, workers, progress)
+            contigs = join(tasks, parts, folder, reference, rules, chosen, sexes)
+            foreign = _sums(part["foreign"] for part in parts)
+            _refuse_nothing(contigs, foreign, reference, few([str(source.path) for source in sources]))
+            names = [f"part-{i}" for i in range(len(tasks))]
+            names += [name for name in [f"part-{len(tasks)}"] if any(entry["part"] == len(tasks) for entry in contigs)]
+            for stale in {*folder.glob("part-*"), *folder.glob(".part-*")} - {folder / name for name in names}:
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
             shutil.rmtree(folder / "reference", ignore_errors=True)
             shutil.copytree(reference.path, folder / "reference", copy_function=link_or_copy)
-            manifests = [*(f"part-{i}/{MANIFEST}" for i in range(len(parts))), f"reference/{MANIFEST}"]
+            manifests = [*(f"{name}/{MANIFEST}" for name in names), f"reference/{MANIFEST}"]
             manifest = {
                 "schema": SCHEMA,
-                "samples": list(chosen or sources[0].samples),
+                "samples": list(chosen),
                 "sources": [part["source"] for part in parts],
                 "reference": reference.fingerprint,
                 "rules": parts[0]["decides"]["rules"],
                 "contigs": contigs,
+                "silent": _silent(reference, contigs, chosen, sexes),
+                "foreign": foreign,
                 "sha256": {name: file_digest(folder / name) for name in manifests},
             }
             write_manifest(folder, {**manifest, "checksum": digest(manifest)})
@@ -156,7 +161,7 @@ class Panel:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of samples, reference, rules and edits."""
-        edits = [[entry["name"], entry["sha256"]] for entry in self.manifest["contigs"]]
+        edits = [[entry["name"], entry["sha256"], entry["absent"]] for entry in self.manifest["contigs"]]
         return digest([*(self.manifest[key] for key in ("samples", "reference", "rules")), edits])
 
     @property
@@ -165,28 +170,47 @@ class Panel:
         return 2 * len(self.samples)
 
     def store(self, contig: str) -> Store:
-        """Return the edits of one contig, memory-mapped.
+        """Return the edits of one contig, memory-mapped; none where the panel has no record.
 
         Raises
         ------
         UnknownContig
-            When the panel has no record on it.
+            When the reference has no such contig.
         """
-        entry = self._entry(contig)
-        if entry["name"] not in self._opened:
-            size = (self.reference.length(entry["name"]), entry["n_edits"], self.n_slots)
-            self._opened[entry["name"]] = open_store(self.path / f"part-{entry['part']}", entry["number"], *size)
-        return self._opened[entry["name"]]
+        name = self.reference.resolve(contig)
+        if name not in self._opened:
+            entry = next((entry for entry in self.manifest["contigs"] if entry["name"] == name), None)
+            if entry is None:
+                return empty_store(self.reference.length(name))
+            size = (self.reference.length(name), entry["n_edits"], self.n_slots)
+            self._opened[name] = open_store(self.path / f"part-{entry['part']}", entry["number"], *size)
+        return self._opened[name]
 
     def exists(self, contig: str, start: int, end: int) -> NDArray[np.bool_]:
-        """Say which slots there are on a region that crosses no border of a pseudo-autosomal one, (slots,)."""
-        entry = self._entry(contig)
-        length = self.reference.length(entry["name"])
-        if any(a <= start and end <= b for a, b in pseudo_autosomal(entry["name"], length)):
-            return np.ones(self.n_slots, bool)
-        file = self.path / f"part-{entry['part']}" / f"{entry['number']}.slots.npy"
-        kinds = load_array(file, np.uint8, (len(self.samples),))
-        return np.stack([kinds != ABSENT, (kinds != ABSENT) & (kinds != ONE_SLOT)], 1).ravel()
+        """Say which slots there are on the whole of a region, 0-based half-open, (slots,)."""
+        found = np.ones(self.n_slots, bool)
+        for stretches, slots in self._absent.get(self.reference.resolve(contig), ()):
+            if ((stretches[:, 0] < end) & (stretches[:, 1] > start)).any():
+                found[slots] = False
+        return found
+
+    def stretches(self, contig: str, start: int, end: int) -> Iterator[tuple[list[tuple[int, int]], NDArray[np.bool_]]]:
+        """Yield, for the region, the stretches on which the same slots exist, and those slots, bool (slots,).
+
+        A slot is in one of them, with all its stretches; or in none, where it does not exist.
+        """
+        whole = self.exists(contig, start, end)
+        yield [(start, end)], whole
+        by_stretches: dict[tuple[tuple[int, int], ...], NDArray[np.bool_]] = {}
+        for absent, slots in self._absent.get(self.reference.resolve(contig), ()):
+            if whole[slots[0]]:
+                continue
+            edges = [start, *np.clip(absent.ravel(), start, end).tolist(), end]
+            there = tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
+            by_stretches.setdefault(there, np.zeros(self.n_slots, bool))[slots] = True
+        for there, which in by_stretches.items():
+            if there:
+                yield list(there), which
 
     def slot(self, sample: str, slot: int) -> int:
         """Return the number of a haplotype: two a sample, in the order of the samples.
@@ -210,7 +234,7 @@ class Panel:
         Parameters
         ----------
         slot
-            0 (left of the bar in ``0|1``) or 1. Males have only slot 0 on chrX outside the PARs.
+            0 (left of the bar in ``0|1``) or 1. Where a sample's calls are haploid it has only slot 0.
         region
             0-based half-open, of the reference.
         mode
@@ -235,9 +259,15 @@ class Panel:
         if not 0 <= region.start <= region.end <= len(bases):
             raise ConfigError(f"{region} lies outside the contig, which is {len(bases):,} bases long.")
         number = self.slot(sample, slot)
-        for start, end in self.pieces(name, region.start, region.end):
-            if not self.exists(name, start, end)[number]:
-                raise ConfigError(f"{sample} has no slot {slot} on {Region(name, start, end)}.")
+        if not self.exists(name, region.start, region.end)[number]:
+            ((stretch, _),) = [
+                (each, slots)
+                for stretches, slots in self._absent[name]
+                for each in stretches.tolist()
+                if number in slots and each[0] < region.end and each[1] > region.start
+            ][:1]
+            where = Region(name, max(region.start, stretch[0]), min(region.end, stretch[1]))
+            raise ConfigError(f"{sample} has no slot {slot} on {where}.")
         store = self.store(name)
         wanted = region.end - region.start
         if mode == "span":
@@ -266,27 +296,28 @@ class Panel:
                 f"{sample} slot {slot} has fewer than {out.shape[1]:,} bases from {contig}:{starts[row] + 1:,} on."
             )
 
-    def pieces(self, contig: str, start: int, end: int) -> list[tuple[int, int]]:
-        """Cut [start, end) at the borders of the pseudo-autosomal regions."""
-        borders = {b for par in pseudo_autosomal(contig, self.reference.length(contig)) for b in par if start < b < end}
-        edges = [start, *sorted(borders), end]
-        return list(pairwise(edges))
-
     def damage(self) -> list[str]:
         """Compare every file with its checksum; return what is missing or has changed."""
         expected = {**self.manifest.get("sha256", {}), **_arrays(self.manifest)}
+        for name in [name for name in expected if name.startswith("part-") and name.endswith(MANIFEST)]:
+            part = read_manifest((self.path / name).parent) or {"contigs": []}
+            sums = [entry["sha256"] for entry in part["contigs"]]
+            named = {file: value for each in sums for file, value in each.items() if _is_inside(file)}
+            expected |= {f"{Path(name).parent}/{file}": value for file, value in named.items()}
         expected |= {f"reference/{name}": value for name, value in self.reference.checksums.items()}
         problems = [_difference(self.path / name, value) for name, value in expected.items()]
         unchecked = {str(path.relative_to(self.path)) for path in self.path.rglob("*.npy")} - set(expected)
         problems += [f"{self.path / name}: has no checksum; it is of an older build" for name in sorted(unchecked)]
         return [problem for problem in problems if problem]
 
-    def _entry(self, contig: str) -> dict[str, Any]:
-        name = self.reference.resolve(contig)
-        for entry in self.manifest["contigs"]:
-            if entry["name"] == name:
-                return entry
-        raise UnknownContig(contig, [entry["name"] for entry in self.manifest["contigs"]], "the panel")
+    @cached_property
+    def _absent(self) -> dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+        """Which slots lack which stretches, by contig: (n, 2), 0-based half-open, and the slots."""
+        return {
+            entry["name"]: [(np.array(stretches), np.array(slots)) for stretches, slots in entry["absent"]]
+            for key in ABSENT
+            for entry in self.manifest[key]
+        }
 
     @cached_property
     def _slots(self) -> dict[str, int]:
@@ -307,6 +338,43 @@ def fill_windows(bases, store, n_slots, slots, starts, out):
         if copy_window(bases, store, n_slots, slots[i], starts[i], out[i], edits) < out.shape[1]:
             return i
     return -1
+
+
+def _sums(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Add up counts by name."""
+    total: dict[str, int] = {}
+    for each in counts:
+        for name, n in each.items():
+            total[name] = total.get(name, 0) + n
+    return total
+
+
+def _silent(
+    reference: Reference, contigs: Sequence[Mapping], samples: tuple[str, ...], sexes: Mapping[str, str] | None
+) -> list[dict[str, Any]]:
+    """Return which slots do not exist on contigs of the reference without a record."""
+    told = None if sexes is None else {**dict.fromkeys(samples, "unknown"), **sexes}
+    nobody, nothing = np.zeros(len(samples), bool), np.zeros((0, 4), np.int64)
+    found = []
+    for contig in reference.contigs:
+        if all(contig.name != entry["name"] for entry in contigs):
+            pars = pseudo_autosomal(contig.name, contig.length)
+            absent, _ = absences(contig.name, contig.length, pars, samples, nothing, nobody, nobody, told)
+            found += [{"name": contig.name, "absent": absent}] if absent else []
+    return found
+
+
+def _refuse_nothing(contigs: Sequence[Mapping], foreign: Mapping[str, int], reference: Reference, files: str) -> None:
+    """Refuse a panel that has records, and nothing of the reference's contigs or no genotype."""
+    counts = _sums(entry["counts"] for entry in contigs)
+    if foreign and not contigs:
+        raise DataError(
+            f"{files} and the reference {reference.manifest['source']} have no contig in common.\n"
+            f"  The panel's records are of {few(list(foreign))}; the reference has "
+            f"{few([contig.name for contig in reference.contigs])}.\n  Pass the FASTA that the panel was called on."
+        )
+    if counts and counts["records"] and counts["records"] == counts["without genotypes"]:
+        raise DataError(f"{files} holds no genotypes: no record's FORMAT has GT.")
 
 
 def _remaining(store: Store, n_slots: int, slot: int, start: int, end: int) -> int:
@@ -335,10 +403,20 @@ def _refuse_damaged_manifests(path: Path, manifest: dict[str, Any]) -> None:
         problems = [f"{path / MANIFEST}: names {outside[0]!r}, outside of the store"]
     elif any(type(entry[key]) is not int or entry[key] < 0 for entry in manifest["contigs"] for key in NUMBERS):
         problems = [f"{path / MANIFEST}: gives a contig a place that is no number"]
+    elif not all(_are_absences(entry, len(manifest["samples"])) for key in ABSENT for entry in manifest[key]):
+        problems = [f"{path / MANIFEST}: gives a contig slots that cannot be"]
     else:
         problems = [_difference(path / name, value) for name, value in sums.items()]
     if any(problems):
         raise DataError(f"{path} is damaged:\n  {max(problems)}\n  Build it again, or fetch it again.")
+
+
+def _are_absences(entry: Mapping[str, Any], n_samples: int) -> bool:
+    """Say whether what a contig's slots lack is stretches, and slots that there are."""
+    return all(
+        all(0 <= slot < 2 * n_samples for slot in slots) and all(0 <= start < end for start, end in stretches)
+        for stretches, slots in entry["absent"]
+    )
 
 
 def _is_inside(name: str) -> bool:

@@ -1,6 +1,8 @@
 """A reference genome on disk: one upper-case byte a base, memory-mapped, safe in forked and spawned workers.
 
-Letters other than A, C, G and T become N and are counted; lower case (soft-masked repeats) is kept as intervals.
+U is T. Ambiguity codes become N, are counted, and are remembered, for the REF alleles of a VCF are the first of their
+bases. Blanks and digits are no bases. Letters that no nucleotide code has, and gaps of an alignment, are errors: a
+protein read as DNA would be a genome of A, C, G, T and N. Lower case (soft-masked repeats) is kept as intervals.
 Rejected: reading the FASTA through its index whenever a window is wanted, which is a thousand times slower.
 """
 
@@ -20,15 +22,32 @@ from kleiber.errors import ConfigError, DataError, StateError, UnknownContig
 from kleiber.genome.assembly import Contig, Region, canonical_name
 from kleiber.storage import digest, file_digest, read_manifest, staged_folder, write_manifest
 
-__all__ = ["Reference", "Region", "contigs_of", "intervals", "load_array", "open_text", "save_array", "sequences"]
+__all__ = [
+    "Reference",
+    "Region",
+    "contigs_of",
+    "intervals",
+    "load_array",
+    "nucleotides",
+    "open_text",
+    "reference_changes",
+    "save_array",
+    "sequences",
+]
 
 LONGEST = 1 << 30  # bases of a contig
 MOST = 100_000  # contigs: each is three files
 PIECE = 1 << 20  # bytes: a longer line is read in pieces
 
-_UPPER = np.full(256, ord("N"), np.uint8)
-for _letter in b"ACGT":
-    _UPPER[_letter] = _UPPER[_letter + 32] = _letter
+CODES = b"RYSWKMBDHV"  # each stands for two or three bases
+_BAD, _DROPPED = 0, 1  # in place of a base: no letter of a nucleotide, and what is between letters
+_UPPER = np.full(256, _BAD, np.uint8)
+_UPPER[np.frombuffer(b" \t\r\v\f0123456789", np.uint8)] = _DROPPED
+for _letter in b"ACGTN" + CODES:
+    _UPPER[_letter] = _UPPER[_letter + 32] = _letter if _letter in b"ACGT" else ord("N")
+_UPPER[ord("U")] = _UPPER[ord("u")] = ord("T")
+_IS_CODE = np.zeros(256, bool)
+_IS_CODE[np.frombuffer(CODES + CODES.lower(), np.uint8)] = True
 
 
 class Reference:
@@ -60,10 +79,10 @@ class Reference:
                     raise DataError(f"{fasta} names the contig {name!r} twice.")
                 if len(contigs) == MOST:
                     raise DataError(f"{fasta} holds more than {MOST:,} contigs; leave small scaffolds out.")
-                contigs[name] = _write_contig(folder, len(contigs), name, body)
+                contigs[name] = _write_contig(folder, len(contigs), name, body, fasta)
             if not contigs:
                 raise DataError(f"{fasta} holds no sequence.\n  A FASTA file starts with a line such as >chr20.")
-            masks = [f"{i}.{kind}.npy" for i in range(len(contigs)) for kind in ("masked", "n")]
+            masks = [path.name for path in sorted(folder.glob("*.npy")) if not path.name.endswith(".bases.npy")]
             sums = {name: file_digest(folder / name) for name in masks}
             entries = list(contigs.values())
             write_manifest(folder, {"schema": 1, "source": fasta.name, "contigs": entries, "sha256": sums})
@@ -124,6 +143,26 @@ class Reference:
     def n_runs(self, contig: str) -> NDArray[np.int64]:
         """Return the stretches of N of a contig, (n, 2), 0-based half-open."""
         return load_array(self.path / f"{self._index[self.resolve(contig)]}.n.npy", np.int64)
+
+    def codes(self, contig: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return where ambiguity codes stood in a contig, 0-based and increasing, and which, upper-case ASCII."""
+        index = self._index[self.resolve(contig)]
+        if not self.manifest["contigs"][index].get("codes"):
+            return np.zeros(0, np.int64), np.zeros(0, np.uint8)
+        both = load_array(self.path / f"{index}.codes.npy", np.int64)
+        return np.ascontiguousarray(both[:, 0]), both[:, 1].astype(np.uint8)
+
+    @property
+    def changes(self) -> dict[str, dict[str, int]]:
+        """What was no base of its own, and how often, by contig: codes that became N, blanks and digits dropped."""
+        found = {}
+        for contig in self.manifest["contigs"]:
+            counts = dict(contig.get("codes", {}))
+            if contig.get("dropped"):
+                counts["blanks and digits"] = contig["dropped"]
+            if counts:
+                found[contig["name"]] = counts
+        return found
 
     @property
     def checksums(self) -> dict[str, str]:
@@ -277,18 +316,65 @@ def _name(fasta: Path, number: int, line: bytes) -> str:
     return words[0].decode("utf-8", "replace")
 
 
-def _write_contig(folder: Path, number: int, name: str, body: bytes) -> dict[str, Any]:
-    raw = np.frombuffer(body, np.uint8)
+def reference_changes(reference: Reference) -> list[str]:
+    """Say, in a line each, what of a FASTA file was no base of its own, in which contigs."""
+    by_kind: dict[str, dict[str, int]] = {}
+    for contig, counts in reference.changes.items():
+        for kind, n in counts.items():
+            by_kind.setdefault(kind, {})[contig] = n
+    lines = []
+    for kind, by_contig in sorted(by_kind.items()):
+        most = sorted(by_contig, key=lambda name: -by_contig[name])
+        few = ", ".join(f"{name} {by_contig[name]:,}" for name in most[:3])
+        more = f" and {len(most) - 3} contigs more" if len(most) > 3 else ""
+        what = f"{kind} became N" if len(kind) == 1 else f"{kind} were dropped"
+        lines.append(f"reference: {sum(by_contig.values()):,} {what} ({few}{more})")
+    return lines
+
+
+def _write_contig(folder: Path, number: int, name: str, body: bytes, fasta: Path) -> dict[str, Any]:
+    raw, n_dropped = nucleotides(np.frombuffer(body, np.uint8), name, fasta)
     bases = _UPPER[raw]
     is_n = bases == ord("N")
     save_array(folder / f"{number}.bases.npy", bases)
     save_array(folder / f"{number}.masked.npy", intervals((raw >= ord("a")) & (raw <= ord("z"))))
     save_array(folder / f"{number}.n.npy", intervals(is_n))
-    other = int((is_n & (raw != ord("N")) & (raw != ord("n"))).sum())
+    entry: dict[str, Any] = {"name": name, "length": len(bases), "n": int(is_n.sum())}
+    at = np.flatnonzero(_IS_CODE[raw])
+    if len(at):
+        letters = raw[at] & 0xDF
+        save_array(folder / f"{number}.codes.npy", np.stack([at, letters], 1).astype(np.int64))
+        found, counts = np.unique(letters, return_counts=True)
+        entry["codes"] = {chr(letter): int(n) for letter, n in zip(found, counts, strict=True)}
     return {
-        "name": name,
-        "length": len(bases),
-        "n": int(is_n.sum()),
-        "other_letters": other,
+        **entry,
+        "other_letters": len(at),
+        "dropped": n_dropped,
         "sha256": file_digest(folder / f"{number}.bases.npy"),
     }
+
+
+def nucleotides(raw: NDArray[np.uint8], name: str, fasta: Path) -> tuple[NDArray[np.uint8], int]:
+    """Return the letters of a sequence as they stand, without blanks and digits, and how many of these there were.
+
+    Raises
+    ------
+    DataError
+        When a letter is none of a nucleotide: a protein, or an alignment with gaps. Names the sequence and the letter.
+    """
+    kinds = _UPPER[raw]
+    if (kinds > _DROPPED).all():
+        return raw, 0
+    if (bad := kinds == _BAD).any():
+        at = int(bad.argmax())
+        letter = bytes([raw[at]]).decode("latin-1")
+        where = f"{fasta}, sequence {name}: letter {at + 1:,} is {letter!r}"
+        if letter in "-.?":
+            raise DataError(f"{where}, a gap of an alignment.\n  Take gaps out, so that a base has its own place.")
+        if letter in "*" or letter.upper() in "EFIJLOPQXZ":
+            raise DataError(
+                f"{where}, which no nucleotide has: this is a protein, or is masked with {letter!r}.\n"
+                "  Genomes are read as DNA or RNA, with N for bases that are not known."
+            )
+        raise DataError(f"{where}, which stands for no nucleotide.\n  Is this a FASTA file of DNA or RNA?")
+    return raw[kinds > _DROPPED], int((kinds == _DROPPED).sum())

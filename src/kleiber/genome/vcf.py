@@ -1,8 +1,7 @@
 """Phased VCF and BCF files as batches of records, contig by contig, in the order of the file.
 
-Regular lines and BCF records are scanned by `kleiber.genome.scan`; a line that is not regular (unphased calls, more
-FORMAT fields, two-digit alleles, symbolic ALTs, CRLF) is read here, with an error that says what is wrong with it. No
-index is needed or used.
+Lines and BCF records are scanned by `kleiber.genome.scan` and `kleiber.genome.scan_bcf`; a line with symbolic alleles,
+or with something wrong, is read here, with an error that says what is wrong and where. No index is needed or used.
 """
 
 from __future__ import annotations
@@ -17,24 +16,27 @@ from numpy.typing import NDArray
 
 from kleiber.errors import DataError
 from kleiber.genome.bgzf import damaged, pieces
+from kleiber.genome.calls import Batch, Reading, coin_index, new_batch, reading
 from kleiber.genome.scan import (
     ALL,
     FARTHEST,
+    FEW,
+    FINE,
     FULL,
     IRREGULAR,
     LONGEST,
+    MANY,
+    MOST_ALTS,
     NO_ALLELE,
     OTHER_CONTIG,
     PLOIDY,
-    Batch,
-    new_batch,
-    scan_bcf,
+    any_genotypes,
     scan_text,
 )
+from kleiber.genome.scan_bcf import Keys, scan_bcf
 
 __all__ = ["VcfFile"]
 
-MISSING, ABSENT = -1, -2
 LONGEST_HEADER = 1 << 26  # bytes: names of five million samples
 RECORDS, CARRIERS = 1 << 13, 1 << 20  # of a batch, at least
 
@@ -81,7 +83,7 @@ class VcfFile:
         self._keys = _numbered([("PASS", 0), *_dictionary(lines)])
 
     def batches(
-        self, keep_unphased: bool = False, begins: tuple[int, int] = (0, 1)
+        self, how: Reading | None = None, begins: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
         """Yield (contig, text, batch) until the file ends; a batch's offsets point into its text.
 
@@ -89,18 +91,18 @@ class VcfFile:
 
         Parameters
         ----------
-        keep_unphased
-            Whether unphased heterozygotes count as they are written; else they count as reference and are told.
+        how
+            What becomes of unphased heterozygotes, and whose calls count; all samples' when None.
         begins
             Where to begin: what `Batch.begins` said of a contig's first batch, by default the first record.
 
         Raises
         ------
         DataError
-            When a record makes no sense; names the file and the record.
+            When a record makes no sense; names the file, the record's contig and position, and the sample.
         """
-        scan = self._bcf_batches if self.is_bcf else self._text_batches
-        yield from scan(keep_unphased, *begins)
+        how = how or reading(self.samples)
+        yield from (self._bcf_batches if self.is_bcf else self._text_batches)(how, *begins)
 
     def _header(self, head: bytes, stream: Iterator[bytes]) -> list[str]:
         """Return the header's lines; the records begin ``_offset`` bytes into the contents."""
@@ -130,9 +132,7 @@ class VcfFile:
         lines = text.rstrip(b"\0").decode("utf-8", "replace").split("\n")
         return [line.rstrip("\r") for line in lines if line.rstrip("\r")]
 
-    def _text_batches(
-        self, keep_unphased: bool, offset: int, number: int
-    ) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
+    def _text_batches(self, how: Reading, offset: int, number: int) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
         rest, batch = b"", self._new_batch()
         for piece in chain(pieces(self.path, self._offset + offset), [b"\n"]):
             if b"\0" in piece:
@@ -145,19 +145,16 @@ class VcfFile:
                 continue
             text = np.frombuffer(rest + piece[:cut], np.uint8)
             rest = piece[cut:]
-            number = yield from self._scan_text(text, offset, number, keep_unphased, batch)
+            number = yield from self._scan_text(text, offset, number, how, batch)
             offset += len(text)
 
-    def _scan_text(self, text: NDArray[np.uint8], offset: int, number: int, keep_unphased: bool, batch: Batch):
+    def _scan_text(self, text: NDArray[np.uint8], offset: int, number: int, how: Reading, batch: Batch):
         """Yield the batches of whole lines; return the number of the next record, from 1."""
-        n_samples = len(self.samples)
         at, contig = 0, b""
         _restart(batch, offset, number)
         while at < len(text):
             before = batch.n[0]
-            at, why = (
-                scan_text(text, at, np.frombuffer(contig, np.uint8), n_samples, batch) if contig else (at, OTHER_CONTIG)
-            )
+            at, why = scan_text(text, at, np.frombuffer(contig, np.uint8), how, batch) if contig else (at, OTHER_CONTIG)
             number += int(batch.n[0] - before)
             if why in (IRREGULAR, OTHER_CONTIG):
                 end = at + int((text[at:] == 10).argmax())
@@ -167,9 +164,9 @@ class VcfFile:
                     continue
             if why == IRREGULAR:
                 try:
-                    _add_line(batch, at, line, n_samples, keep_unphased)
+                    self._add_line(batch, text, at, line, how)
                 except ValueError as error:
-                    raise DataError(f"{self.path}, record {number}: {error}.") from None
+                    raise DataError(f"{self.path}, {_place(line)}record {number}: {error}.") from None
                 number += 1
                 at = end + 1
             if why in (OTHER_CONTIG, FULL) and at < len(text):
@@ -182,6 +179,48 @@ class VcfFile:
             yield contig.decode("utf-8", "replace"), text, batch
         return number
 
+    def _add_line(self, batch: Batch, text: NDArray[np.uint8], at: int, line: bytes, how: Reading) -> None:
+        """Add the data line that stands at byte `at` of a text to a batch; ValueError says what is wrong with it."""
+        columns = line.split(b"\t", 9)
+        if len(columns) < 10:
+            raise ValueError(f"{len(columns)} columns, and at least 10 are needed")
+        contig, position, _, ref, alt, _, filter_, info, keys, calls = columns
+        alts = [] if alt == b"." else alt.split(b",")
+        if not ref or b"" in alts:
+            raise ValueError("an allele is empty")
+        if len(alts) > MOST_ALTS:
+            raise ValueError(f"{len(alts)} ALT alleles, and {MOST_ALTS} are the most that are read")
+        is_telomere = position == b"0" and bool(alts) and all(_is_apart(text) for text in alts)
+        if not _is_position(position) and not is_telomere:
+            raise ValueError(f"the position {position[:60].decode('utf-8', 'replace')!r} is no number from 1")
+        starts = at + np.cumsum([0, *(len(column) + 1 for column in columns)])
+        r, v, place = int(batch.n[0]), int(batch.n[1]), int(starts[4])
+        batch.position[r], batch.ref_at[r], batch.ref_len[r] = int(position), starts[3], len(ref)
+        batch.passes[r] = filter_ in (b".", b"PASS")
+        stops = _stops(info, int(position), len(alts)) if b"<" in alt else [0] * len(alts)
+        for k, (allele, stop) in enumerate(zip(alts, stops, strict=True)):
+            batch.record[v + k], batch.allele[v + k] = r, k + 1
+            batch.alt_at[v + k], batch.alt_len[v + k] = place, len(allele)
+            batch.stop[v + k] = stop or int(position) + len(ref) - 1
+            place += len(allele) + 1
+        names = keys.split(b":")
+        field = names.index(b"GT") if b"GT" in names else -1
+        where = np.frombuffer(contig, np.uint8)
+        size = len(alts[0]) if alts else 0
+        index = np.uint64(coin_index(text, where, int(position), int(starts[3]), len(ref), int(starts[4]), size))
+        _, why, sample = any_genotypes(text, int(starts[9]), field, len(alts), how, index, batch)
+        cells = calls.split(b"\t")
+        if why in (FEW, MANY):
+            raise ValueError(f"{len(cells)} genotype columns, and the header names {len(self.samples)} samples")
+        if why != FINE:
+            call = cells[sample].split(b":")[field]
+            wrong = "has more than two alleles" if why == PLOIDY else "is none"
+            if why == NO_ALLELE:
+                numbers = map(int, re.findall(rb"[0-9]+", call))
+                wrong = f"names allele {max(numbers)}, and there are {len(alts)} ALT alleles"
+            raise ValueError(f"the genotype {call[:60].decode('utf-8', 'replace')!r} of {self.samples[sample]} {wrong}")
+        batch.n[0] = r + 1
+
     def _contig_at(self, text: NDArray[np.uint8], at: int, number: int) -> bytes:
         """Return the contig that the line at `at` names."""
         line = text[at : at + 1000].tobytes().split(b"\n")[0]
@@ -190,33 +229,34 @@ class VcfFile:
             raise DataError(f"{self.path}, record {number}: it has no column for a contig and more: {line[:60]!r}.")
         return name
 
-    def _bcf_batches(
-        self, keep_unphased: bool, offset: int, number: int
-    ) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
+    def _bcf_batches(self, how: Reading, offset: int, number: int) -> Iterator[tuple[str, NDArray[np.uint8], Batch]]:
         rest, batch = b"", self._new_batch()
-        if "GT" not in self._keys.values():
-            raise DataError(f"{self.path} holds no genotypes: its header does not describe GT.")
-        gt_key = next(key for key, name in self._keys.items() if name == "GT")
+        numbers = {name: key for key, name in self._keys.items()}
+        keys = Keys(*(numbers.get(name, -1) for name in ("GT", "END", "SVLEN")))
         for piece in pieces(self.path, self._offset + offset):
             data = np.frombuffer(rest + piece, np.uint8)
             at, why = 0, FULL
             while why != ALL:
                 contig = int.from_bytes(data[at + 8 : at + 12].tobytes(), "little") if at + 12 <= len(data) else -1
+                name = self._contig_names.get(contig, "")
                 _restart(batch, offset + at, number)
-                at, why = scan_bcf(data, at, contig, len(self.samples), gt_key, keep_unphased, batch)
+                at, why, sample = scan_bcf(data, at, contig, np.frombuffer(name.encode(), np.uint8), keys, how, batch)
                 number += int(batch.n[0])
+                head = data[at : at + 28].tobytes()
+                position = int.from_bytes(head[12:16], "little", signed=True) + 1
+                where = f"{self.path}, {name}:{position:,}, record {number}"
                 if why == IRREGULAR:
-                    raise DataError(f"{self.path}, record {number}: its fields do not fit together.")
-                if why == PLOIDY:
-                    raise DataError(f"{self.path}, record {number}: a genotype has more than two alleles.")
-                if why == NO_ALLELE:
-                    raise DataError(f"{self.path}, record {number}: a genotype names an allele that is not there.")
+                    raise DataError(f"{where}: its fields do not fit together.")
+                if why in (PLOIDY, NO_ALLELE):
+                    n_alts = int.from_bytes(head[26:28], "little") - 1
+                    wrong = "has more than two alleles" if why == PLOIDY else f"names none of {n_alts} ALT alleles"
+                    raise DataError(f"{where}: the genotype of {self.samples[sample]} {wrong}.")
                 if batch.n[0]:
                     if contig not in self._contig_names:
                         raise DataError(f"{self.path}, record {number}: contig {contig} is not in the header.")
-                    yield self._contig_names[contig], data, batch
+                    yield name, data, batch
                 elif why == FULL:
-                    raise DataError(f"{self.path}, record {number}: it has too many alleles.")
+                    raise DataError(f"{where}: it has too many alleles.")
             rest = data[at:].tobytes()
             offset += at
         if rest:
@@ -229,7 +269,6 @@ class VcfFile:
 def _restart(batch: Batch, offset: int, number: int) -> None:
     """Empty a batch; its first record will be the one with this number, so many bytes behind the header."""
     batch.n[:] = 0
-    batch.haploid[:] = False
     batch.begins[:] = offset, number
 
 
@@ -271,77 +310,33 @@ def _numbered(entries: list[tuple[str, int | None]]) -> dict[int, str]:
     return {number: name for name, number in names.items()}
 
 
-def _add_line(batch: Batch, at: int, line: bytes, n_samples: int, keep_unphased: bool) -> None:
-    """Add one data line, which stands at byte `at`, to a batch; ValueError says what is wrong with it."""
-    columns = line.split(b"\t", 9)
-    if len(columns) < 10:
-        raise ValueError(f"{len(columns)} columns, and at least 10 are needed")
-    _, position, _, ref, alt, _, filter_, info, keys, calls = columns
-    if not _is_position(position):
-        raise ValueError(f"the position {position[:60].decode('utf-8', 'replace')!r} is no number from 1")
-    alleles, unphased = _genotypes(keys, calls, n_samples)
-    alts = [] if alt == b"." else alt.split(b",")
-    if not ref or b"" in alts:
-        raise ValueError("an allele is empty")
-    if alleles.max(initial=0) > len(alts):
-        raise ValueError(f"a genotype names allele {alleles.max()}, and there are {len(alts)} ALT alleles")
-    if len(alts) > 255 or batch.n[1] + len(alts) > len(batch.record):
-        raise ValueError(f"{len(alts)} ALT alleles, and 255 are the most that are read")
-    if not keep_unphased:
-        alleles[unphased] = 0
-    starts = at + np.cumsum([0, *(len(column) + 1 for column in columns)])
-    r, v, c = (int(n) for n in batch.n)
-    batch.position[r] = int(position)
-    batch.ref_at[r], batch.ref_len[r] = starts[3], len(ref)
-    end = re.search(rb"(?:^|;)END=(\d+)", info)
-    if end and not _is_position(end[1]):
-        raise ValueError(f"its END {end[1][:60].decode()!r} is no number from 1")
-    batch.stop[r] = int(end[1]) if end else int(position) + len(ref) - 1
-    batch.passes[r] = filter_ in (b".", b"PASS")
-    slots = alleles.ravel()
-    batch.n_present[r] = (slots >= 0).sum()
-    batch.n_missing[r] = (slots == MISSING).sum()
-    batch.unphased[r] = unphased.argmax() if unphased.any() else -1
-    batch.n_unphased[r] = unphased.sum()
-    batch.haploid[:] |= alleles[:, 1] == ABSENT
-    place = starts[4]
-    for k, text in enumerate(alts):
-        carriers = np.flatnonzero(slots == k + 1)
-        batch.record[v + k], batch.allele[v + k] = r, k + 1
-        batch.alt_at[v + k], batch.alt_len[v + k] = place, len(text)
-        batch.carriers_at[v + k] = c
-        batch.carriers[c : c + len(carriers)] = carriers
-        c += len(carriers)
-        place += len(text) + 1
-    batch.carriers_at[v + len(alts)] = c
-    batch.n[:] = r + 1, v + len(alts), c
+def _place(line: bytes) -> str:
+    """Return contig and position of a line, as errors name them."""
+    contig, position = (part[:60].decode("utf-8", "replace") for part in (line + b"\t\t").split(b"\t")[:2])
+    return f"{contig}:{int(position):,}, " if position.isdecimal() else f"{contig}, "
+
+
+def _is_apart(alt: bytes) -> bool:
+    """Say whether an ALT allele is symbolic or a breakend, so that it may stand at a telomere."""
+    return alt[:1] == b"<" or b"[" in alt or b"]" in alt or (len(alt) > 1 and b"." in (alt[:1], alt[-1:]))
+
+
+def _stops(info: bytes, position: int, n_alts: int) -> list[int]:
+    """Return the last base of each symbolic allele, by END, or else by SVLEN; 0 where neither says."""
+    fields = [part.partition(b"=") for part in info.split(b";")]
+    values = {key: value for key, _, value in reversed(fields)}  # the first of two
+    end = values.get(b"END", b".")
+    if end not in (b".", b""):
+        if not _is_position(end):
+            raise ValueError(f"its END {end[:60].decode('utf-8', 'replace')!r} is no number from 1")
+        return [int(end)] * n_alts
+    lengths = [value.lstrip(b"-") for value in values.get(b"SVLEN", b".").split(b",")]
+    if len(lengths) == 1:
+        lengths *= n_alts
+    if len(lengths) != n_alts:
+        return [0] * n_alts
+    return [position + int(length) if _is_position(length) else 0 for length in lengths]
 
 
 def _is_position(text: bytes) -> bool:
     return text.isdigit() and len(text) <= 1000 and 1 <= int(text) <= FARTHEST
-
-
-def _genotypes(keys: bytes, calls: bytes, n: int) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Return the alleles, (n, 2), and which samples are unphased heterozygotes."""
-    cells = calls.split(b"\t")
-    if len(cells) != n:
-        raise ValueError(f"{len(cells)} genotype columns, and the header names {n} samples")
-    names = keys.split(b":")
-    if b"GT" not in names:
-        raise ValueError("its FORMAT has no GT")
-    at = names.index(b"GT")
-    alleles, unphased = np.full((n, 2), ABSENT, np.int16), np.zeros(n, bool)
-    for i, cell in enumerate(cells):
-        fields = cell.split(b":")
-        call = fields[at] if at < len(fields) else b"."
-        parts = call.replace(b"/", b"|").split(b"|")
-        if len(parts) > 2:
-            raise ValueError(
-                f"the genotype {call.decode('utf-8', 'replace')} of sample {i + 1} has more than two alleles"
-            )
-        for slot, part in enumerate(parts):
-            if part != b"." and not (part.isdigit() and len(part) < 4):
-                raise ValueError(f"the genotype {call.decode('utf-8', 'replace')!r} of sample {i + 1} is none")
-            alleles[i, slot] = MISSING if part == b"." else int(part)
-        unphased[i] = b"/" in call and len(set(parts)) > 1 and b"." not in parts
-    return alleles, unphased

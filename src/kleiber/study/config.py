@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NoReturn
 
 from kleiber.errors import ConfigError, UnknownName
+from kleiber.genome.rules import PanelRules
 from kleiber.genome.sources import find_source
 from kleiber.model.config import ARCHITECTURES
 from kleiber.study.checks import check_genome
@@ -61,10 +62,8 @@ class Genome:
         Phased VCF or BCF files, panels of the catalogue, or ``["embedded"]``; none for a study of the reference alone.
     fallback
         ``"embedded"``: where the files of `reference` and `panel` are not there, take the embedded data, and say so.
-    policy
-        Which conflicting edits of a haplotype win: ``"bcftools"`` or ``"edits"``.
-    min_af
-        ALT alleles rarer than this in the panel are dropped.
+    policy, min_af, min_ac, only_pass, unphased, ref_mismatch, sv
+        What the panel keeps of its records, as `PanelRules` says; ``unphased = "random"`` goes by the study's seed.
     include, exclude
         What training and scoring read, and what they do not: contigs, regions, or BED files. Without `include`, all
         assembled chromosomes of the FASTA.
@@ -73,7 +72,8 @@ class Genome:
     samples
         Read these samples of the panel only: their names, or a file that lists them.
     sample_table
-        A table of samples (1000 Genomes, IGSR, PLINK, a pedigree), or one of the catalogue.
+        A table of samples (1000 Genomes, IGSR, PLINK, a pedigree), or one of the catalogue: populations, parents, and
+        sexes for X and Y, which calls tell without it.
     populations
         Read the samples of these populations or superpopulations only.
     shares
@@ -93,6 +93,11 @@ class Genome:
     fallback: str = ""
     policy: str = "bcftools"
     min_af: float = 0.0
+    min_ac: int = 0
+    only_pass: bool = False
+    unphased: str = "error"
+    ref_mismatch: str = "error"
+    sv: str = "skip"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     soft_masked: bool = True
@@ -253,6 +258,17 @@ class Study:
     def _n_seeds(self, size: str) -> int:
         return self.ladder.seeds if size in (self.ladder.replicated or self.ladder.sizes) else 1
 
+    def panel_rules(self) -> PanelRules:
+        """Return what the panel keeps of its records.
+
+        Raises
+        ------
+        ConfigError
+            When a key of ``[genome]`` says what cannot be.
+        """
+        rules = {key.name: getattr(self.genome, key.name) for key in fields(PanelRules) if key.name != "seed"}
+        return PanelRules(**rules, seed=self.study.seed if self.genome.unphased == "random" else 0)
+
     def shares(self, arm: str, size: str) -> tuple[float, ...]:
         """Return the fractions of the territory that an arm is trained on at one size."""
         shares = self.arms[arm].unique or self.ladder.unique
@@ -335,6 +351,10 @@ def _check_values(study: Study, name: str) -> None:
             refuse("[arms]", f"names an arm {arm!r}; an arm is part of file names.")
     if bool(study.genome.reference) == bool(study.genome.assembly):
         refuse("[genome]", "has to name either a FASTA (reference) or an assembly of the catalogue (assembly).")
+    try:
+        study.panel_rules()
+    except ConfigError as error:
+        refuse("[genome]", f"cannot be: {error}")
     if study.genome.assembly:
         find_source(study.genome.assembly, "assembly", f"[genome] of {name}")
     if not study.genome.holdout:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kleiber import __version__
 from kleiber.errors import KleiberError, StateError
+from kleiber.genome.reference import reference_changes
 from kleiber.storage import locked, read_manifest, write_atomic, write_manifest
 from kleiber.study import analysis, stages, training
 from kleiber.study.config import EMBEDDED, Study, load_study
@@ -104,11 +105,16 @@ def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:
         say.line(f"{named} or its panel is not there: the study reads the embedded data instead.")
     try:
         with say.stage("genome"):
-            stages.genome(study, out, say.line)
+            reference, panel = stages.genome(study, out, say.line)
     except KleiberError:
         if not was_there:
             shutil.rmtree(out, ignore_errors=True)
         raise
+    for line in reference_changes(reference):
+        say.line(line)
+    for entry in panel.manifest["contigs"] if panel else ():
+        if entry["warning"]:
+            say.line(entry["warning"])
     write_atomic(out / "study.toml", path.read_bytes())
 
 

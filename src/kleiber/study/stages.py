@@ -21,7 +21,7 @@ from kleiber.corpus.regions import regions_or_bed
 from kleiber.corpus.sampling import Corpus, CorpusConfig, open_corpus
 from kleiber.errors import ConfigError, StateError
 from kleiber.genome.assemblies import Assemblies, assembly_files, chromosomes_of
-from kleiber.genome.panel import Panel, PanelRules
+from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
 from kleiber.genome.sources import DATA, catalogue, data_folders, source_files
 from kleiber.storage import fingerprint, is_unchanged, read_manifest, staged_folder, write_atomic, write_manifest
@@ -115,10 +115,15 @@ def genome(study: Study, out: Path, tell: Callable[[str], None] = lambda text: N
         reference = Reference.build(fasta, folder / "reference")
         is_told = is_told or tell_territory(study, reference, tell)
         if panel_files:
-            rules = PanelRules(policy=study.genome.policy, min_af=study.genome.min_af)
             cores = len(os.sched_getaffinity(0))
             Panel.build(
-                reference, list(panel_files), folder / "panel", rules, samples=chosen, sexes=sexes, workers=cores
+                reference,
+                list(panel_files),
+                folder / "panel",
+                study.panel_rules(),
+                samples=chosen,
+                sexes=sexes,
+                workers=cores,
             )
         if assembled:
             chromosomes = chromosomes_of(study.genome.chromosomes)
