@@ -29,6 +29,7 @@ __all__ = [
     "choose",
     "column_named",
     "header",
+    "is_chart",
     "is_loss",
     "missing",
     "rank",
@@ -39,7 +40,7 @@ __all__ = [
 QUANTITIES = {
     "N": "parameters",
     "D": "data",
-    "loss": "loss",
+    "loss": "held-out loss",
     "C": "operations",
     "unique": "data before repeats",
     "se": "standard error of the loss",
@@ -82,6 +83,7 @@ COMPUTE = words_in("flops flop flos compute budget isoflop isoflops")
 COMPUTE_NEUTRAL = (
     COMPUTE | COUNTING | words_in("training train used pretraining in spent cost 6nd floating point operations")
 )
+NAMESPACE = re.compile(r"^(?:params|parameters|hyperparameters|hparams|metrics|config|cfg|args|summary|sys)[./](?=.)")
 STEPS = {
     "steps": tuple(map(frozenset, (["steps"], ["step"], ["iterations"], ["iters"], ["iteration"], ["updates"]))),
     "batch_tokens": tuple(
@@ -144,7 +146,7 @@ class Header(NamedTuple):
 
 def header(name: str) -> Header:
     """Read a name: its words in lower case, and a unit in brackets, after a slash or at its end."""
-    text = re.sub(r"_duplicated_\d+$", "", plain(name))
+    text = NAMESPACE.sub("", re.sub(r"_duplicated_\d+$", "", plain(name)))
     for bracket in re.findall(r"[(\[{]([^()\[\]{}]*)[)\]}]", text):
         if (found := magnitude(bracket)) is not None:
             rest = re.sub(r"[(\[{]" + re.escape(bracket) + r"[)\]}]", " ", text)
@@ -197,7 +199,7 @@ def _rank_n(one: Header, words: frozenset[str]) -> int | None:
 def _rank_d(one: Header, words: frozenset[str]) -> int | None:
     if one.words == ("d",):
         return 0 if "D" in one.name else 3
-    allowed = COUNTING | READ | {"so", "far", "cumulative"}
+    allowed = COUNTING | READ | {"so", "far", "cumulative", "final", "last"}
     if words & TOKENS and words <= allowed | TOKENS and one.words[-1] != "throughput":
         return 0
     if one.words in (("data",), ("data", "size"), ("dataset", "size"), ("datengroße",)):
@@ -295,13 +297,16 @@ def choose(table: pl.DataFrame, key: str, name: str, warnings: list[str], option
     if OWN in table.columns and OWN_NAMES.get(key) in table.columns:
         return header(OWN_NAMES[key])
     ranked: dict[int, list[Header]] = {}
+    empty: list[Header] = []
     for column in table.columns:
         one = header(column)
         place = rank(key, one) if one.words else None
-        if place is not None and _could_be(table[column], weak=place >= 3 and key in ("N", "D")):
+        if place is not None and _could_be(table[column], key, weak=place >= 3 and key in ("N", "D")):
             ranked.setdefault(place, []).append(one)
+        elif place is not None and table[column].is_null().all():
+            empty.append(one)
     if not ranked:
-        return None
+        return empty[0] if len(empty) == 1 else None
     first = ranked[min(ranked)]
     if twice := next((one.name for one in first if f"{one.name}_duplicated_0" in table.columns), None):
         raise DataError(f"{name} has two columns {twice!r}; rename one.")
@@ -332,7 +337,7 @@ def choose(table: pl.DataFrame, key: str, name: str, warnings: list[str], option
 def _say_what_loss(chosen: Header, others: list[Header], warnings: list[str]) -> None:
     if rank("loss", chosen) == 5:
         warnings.append(
-            f"the loss is column {chosen.name!r}, of training: no column holds a held-out loss, and a law is of that"
+            f"the loss is column {chosen.name!r}, of training: no column holds a held-out one, which laws are about"
         )
     passed = [one for one in others if rank("loss", one) in (2, 3)]
     if passed and rank("loss", chosen) in (0, 1):
@@ -347,17 +352,17 @@ def _is_part(one: Header) -> bool:
     )
 
 
-def _could_be(column: pl.Series, weak: bool) -> bool:
+def _could_be(column: pl.Series, key: str, weak: bool = False) -> bool:
     """Whether a column holds numbers at all; for a name that says little, nothing else."""
     if column.dtype.is_numeric():
-        return True
+        return not column.is_null().all()
     if column.dtype not in (pl.String, pl.Null):
         return not weak
     try:
-        found = np.isfinite(values_of(column, "count"))
+        found = np.isfinite(values_of(column, "ratio" if key in ("loss", "se") else "count"))
     except DataError:
         return True  # numbers, whose marks are open: another error says so
-    return bool(found.all()) if weak else bool(found.any()) or len(column) < 3
+    return bool(found.all() if weak else found.any())
 
 
 def _same_numbers(table: pl.DataFrame, some: list[Header]) -> bool:
@@ -382,7 +387,7 @@ def steps_and_batch(table: pl.DataFrame, name: str) -> list[Header] | None:
         if words & SHARES:
             return None  # of a device, or accumulated: how many there are is not in the table's names
         what = next((what for what, names in STEPS.items() if words in names), None)
-        if what and _could_be(table[one.name], weak=True):
+        if what and _could_be(table[one.name], "D", weak=True):
             if what in found:
                 return None
             found[what] = one
@@ -406,10 +411,10 @@ def to_type(key: str, names: Iterable[str]) -> str:
 def missing(table: pl.DataFrame, key: str, name: str, chosen: Mapping[str, str]) -> DataError:
     """Return the error that says that a quantity has no column, and which ones could be it."""
     lines = [f"{name} has no column for {key} ({QUANTITIES[key]}); it has {shown(table.columns)}.", f"  {ROW_IS}"]
-    if _is_chart(table.columns):
+    if is_chart(table.columns) or {"step", "value"} <= {c.lower() for c in table.columns}:
         lines.append("  This looks like the chart of one metric over steps: export the table of runs instead.")
         return DataError("\n".join(lines))
-    free = [c for c in table.columns if c not in chosen.values() and c and _could_be(table[c], weak=False)]
+    free = [c for c in table.columns if c not in chosen.values() and c and _could_be(table[c], key)]
     parts = [c for c in free if key == "N" and (_is_part(header(c)) or rank("N", header(c)) is not None)]
     known = "".join(f"{k}={v}," for k, v in chosen.items())
     typed = [f"--columns {shlex.quote(f'{known}{key}={one}')}" for one in (parts or free or ["NAME"])[:6]]
@@ -419,12 +424,10 @@ def missing(table: pl.DataFrame, key: str, name: str, chosen: Mapping[str, str])
     return DataError("\n".join(lines))
 
 
-def _is_chart(columns: list[str]) -> bool:
-    lower = {c.lower() for c in columns}
-    if any(c.endswith(("__MIN", "__MAX")) for c in columns):
-        return True
+def is_chart(columns: Iterable[str]) -> bool:
+    """Whether columns are those of a chart's export: one metric of many runs over steps, not a table of runs."""
     curves = [c.rpartition(" - ")[2] for c in columns if " - " in c]
-    return {"step", "value"} <= lower or (len(curves) > 1 and len(set(curves)) < len(curves))
+    return any(c.endswith(("__MIN", "__MAX")) for c in columns) or (len(curves) > 1 and len(set(curves)) == 1)
 
 
 def shown(columns: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ SAMPLE = 200  # rows by which a separator is chosen
 RULE = re.compile(r"^[\s|:+=\-─━┼┬┴├┤┌┐└┘╞╡╪═]+$")
 LATEX_RULE = re.compile(
     r"\\(?:hline|toprule|midrule|bottomrule|cline\{[^}]*\}|cmidrule(?:\([^)]*\))?\{[^}]*\}|addlinespace)(?:\[[^\]]*\])?"
+    r"|\\(?:begin|end)\{[^}]*\}(?:\[[^\]]*\])?(?:\{[^}]*\})*|\\(?:caption|label)\{[^}]*\}|\\centering"
 )
 
 
@@ -146,9 +147,9 @@ def _fits(text: str, separator: str) -> bool:
 
 def _cut_at_spaces(text: str, name: str) -> list[list[str]]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for cut in (r"\s{2,}", r"\s+"):
+    for cut in (r"\s+", r"\s{2,}"):
         rows = [re.split(cut, line) for line in lines]
-        if len(rows) > 1 and len(rows[0]) > 1 and all(len(row) - len(rows[0]) in (0, 1) for row in rows):
+        if len(rows) > 1 and len(rows[0]) > 1 and {len(row) - len(rows[0]) for row in rows[1:]} in ({0}, {1}):
             return [[cell.strip('"') for cell in row] for row in rows]
     raise DataError(
         f"{name} is no table: no separator (comma, semicolon, tab, bar, spaces) cuts all lines into equally many."
@@ -159,7 +160,7 @@ def squared(rows: list[list[str]], name: str, quoted: bool = False, is_comma: bo
     """Drop titles above the header, and give every row as many cells as the header has."""
     filled = [sum(map(bool, row)) for row in rows]
     usual = Counter(len(row) for row in rows).most_common(1)[0][0] if rows else 0
-    while len(rows) > 2 and usual > 1 and filled[0] <= 1 < filled[1]:
+    while len(rows) > 2 and usual > 1 and filled[0] <= 1:
         rows, filled = rows[1:], filled[1:]
     if not rows:
         raise DataError(f"{name} is no table: it is empty.")

@@ -108,7 +108,7 @@ def parsed(text: str) -> Parsed | None:
     text = plain(text).strip()
     while wrapped := _WRAPS.match(text):
         text = next(part for part in wrapped.groups() if part is not None).strip()
-    text = text.replace(r"\,", " ").replace("{,}", "_").replace(r"\%", "%")
+    text = text.replace(r"\,", " ").replace("{,}", "_").replace("$", "")
     if power := _POWER.fullmatch(text):
         return Parsed("1", "", "", "", 10.0 ** int(power[1]), True)
     found = _CELL.fullmatch(text)

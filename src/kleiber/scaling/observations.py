@@ -24,6 +24,7 @@ from kleiber.scaling.columns import (
     choose,
     column_named,
     header,
+    is_chart,
     is_loss,
     missing,
     shown,
@@ -234,6 +235,8 @@ def _keep_annealed(rows: Rows) -> bool:
 
 def _choose(rows: Rows, asked: Mapping[str, str]) -> dict[str, Any]:
     """Return the column of each quantity that has one; where D is a product, its columns as ``factors``."""
+    if is_chart(rows.table.columns):
+        raise missing(rows.table, "N", rows.name, {})
     chosen: dict[str, Any] = {key: column_named(rows.table, column, rows.name) for key, column in asked.items()}
     wide = {} if "loss" in asked else rows.lengthen()
     for key in QUANTITIES:

@@ -25,7 +25,7 @@ ONE_KIND = ("tokenizer", "tokeniser", "eval_set", "evaluation_set", "dataset", "
 FINISHED = words_in("finished completed complete done success succeeded successful ok converged final finish")
 UNFINISHED = words_in(
     "crashed failed running killed preempted preempting timeout timed_out cancelled canceled pending queued aborted "
-    "interrupted diverged error oom out_of_memory node_fail incomplete stopped nan active scheduled inactive"
+    "interrupted diverged error oom out_of_memory node_fail incomplete stopped nan active scheduled"
 )
 SETTINGS = words_in(
     "lr eta bs gbsz bsz wd warmup beta beta1 beta2 momentum dropout optimizer optim eps epsilon clip decay"
@@ -75,9 +75,9 @@ class Rows:
         if mask.all():
             return
         if why:
-            gone = self.row[~mask]
+            gone = np.unique(self.row[~mask])
             named = ", ".join(map(str, gone[:10])) + (", …" if len(gone) > 10 else "")
-            n = f"{len(gone)} row{'s' if len(gone) > 1 else ''}"
+            n = f"{int((~mask).sum())} {'row' if (~mask).sum() == 1 else 'rows'}"
             which = f"row{'s' if len(gone) > 1 else ''} {named}"
             self.warnings.append(why.replace("{n}", n).replace("{of}", str(len(mask))).replace("{rows}", which))
         self.table, self.row = self.table.filter(pl.Series(mask)), self.row[mask]
@@ -89,14 +89,14 @@ class Rows:
                 for column in self.table
             ]
             self.keep(
-                ~np.all([one.fill_null(True).to_numpy() for one in blank], axis=0), "{n} without a value left out"
+                ~np.all([one.fill_null(True).to_numpy() for one in blank], axis=0), "{n} without any value left out"
             )
 
     def _drop_headers(self) -> None:
         text = [c for c in self.table.columns if self.table[c].dtype == pl.String]
         if len(text) > 1:
             same = np.all([(self.table[c].str.strip_chars() == c).fill_null(False).to_numpy() for c in text], axis=0)
-            self.keep(~same, "{n} that repeat the header left out ({rows})")
+            self.keep(~same, "{n} repeating the header: left out ({rows})")
 
     def _take_units(self) -> None:
         """Take the units in a first row in which no cell is a number, where the second row has some."""
@@ -167,13 +167,18 @@ class Rows:
                     .str.replace_all(r"[ -]", "_")
                 )
                 going = text.is_in(list(UNFINISHED)).fill_null(False).to_numpy()
+                if len(going) and going.all():
+                    raise DataError(
+                        f"{self.name}: no run has finished, says column {column!r} ({', '.join(sorted(set(text)))}).\n"
+                        "  Remove the column if they have."
+                    )
                 if going.any():
                     kinds = ", ".join(sorted(set(text.filter(pl.Series(going)).to_list())))
-                    self.keep(~going, f"{{n}} did not finish and are left out ({column}: {kinds})")
+                    self.keep(~going, f"{{n}} left out that did not finish ({column}: {kinds})")
             elif words in ({"diverged"}, {"crashed"}, {"failed"}, {"is", "diverged"}, {"finished"}, {"completed"}):
                 bad = truth(self.table[column], self.row, self.name)
                 bad = bad if not words & {"finished", "completed"} else ~bad
-                self.keep(~bad, f"{{n}} left out: {column} says that they did not finish, or diverged")
+                self.keep(~bad, f"{{n}} left out by column {column}: not finished, or diverged")
 
     def refuse_mixtures(self) -> None:
         """Refuse losses of several tokenizers, evaluation sets or corpora.

@@ -175,6 +175,8 @@ def _rows_in(value: Any, name: str) -> list[dict[str, Any]]:
             return _from_lists(value[0], value[1:], name)
         raise DataError(f"{name} is no table: its JSON is no list of objects, a row each.")
     if isinstance(value, dict):
+        if isinstance(value.get("schema"), dict) and isinstance(value.get("data"), list):
+            return _rows_in(value["data"], name)  # of pandas, orient="table"
         if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
             return _from_lists(value["columns"], value["data"], name)
         lists = [part for part in value.values() if isinstance(part, list)]
