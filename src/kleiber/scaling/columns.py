@@ -12,6 +12,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -144,6 +145,7 @@ class Header(NamedTuple):
     unit: str  # as written
 
 
+@lru_cache(maxsize=20_000)
 def header(name: str) -> Header:
     """Read a name: its words in lower case, and a unit in brackets, after a slash or at its end."""
     text = NAMESPACE.sub("", re.sub(r"_duplicated_\d+$", "", plain(name)))
@@ -179,8 +181,10 @@ def rank(key: str, one: Header) -> int | None:
 
 
 def _rank_n(one: Header, words: frozenset[str]) -> int | None:
-    if one.name == "N" or one.words == ("model", "size"):
+    if one.name == "N":
         return 0
+    if one.words == ("model", "size"):
+        return 1
     if one.words in (("n",), ("size",), ("model",), ("models",), ("modellgroße",), ("modellgrosse",)):
         return 3
     rest = words - COUNTING - PARAMETERS
@@ -297,16 +301,16 @@ def choose(table: pl.DataFrame, key: str, name: str, warnings: list[str], option
     if OWN in table.columns and OWN_NAMES.get(key) in table.columns:
         return header(OWN_NAMES[key])
     ranked: dict[int, list[Header]] = {}
-    empty: list[Header] = []
+    without: list[Header] = []  # a number: an error will name the first row
     for column in table.columns:
         one = header(column)
         place = rank(key, one) if one.words else None
         if place is not None and _could_be(table[column], key, weak=place >= 3 and key in ("N", "D")):
             ranked.setdefault(place, []).append(one)
-        elif place is not None and table[column].is_null().all():
-            empty.append(one)
+        elif place is not None and place < 3 and (key == "loss" or not table[column].is_null().all()):
+            without.append(one)
     if not ranked:
-        return empty[0] if len(empty) == 1 else None
+        return without[0] if len(without) == 1 else None
     first = ranked[min(ranked)]
     if twice := next((one.name for one in first if f"{one.name}_duplicated_0" in table.columns), None):
         raise DataError(f"{name} has two columns {twice!r}; rename one.")
@@ -418,7 +422,7 @@ def missing(table: pl.DataFrame, key: str, name: str, chosen: Mapping[str, str])
     parts = [c for c in free if key == "N" and (_is_part(header(c)) or rank("N", header(c)) is not None)]
     known = "".join(f"{k}={v}," for k, v in chosen.items())
     typed = [f"--columns {shlex.quote(f'{known}{key}={one}')}" for one in (parts or free or ["NAME"])[:6]]
-    lines.insert(1, f"  Name it: {' or '.join(typed)}.")
+    lines.insert(1, f"  If one of them is it, say so: {' or '.join(typed)}.")
     if key == "D":
         lines.append("  D can also come from compute (C / 6N), or from steps × batch_size × seq_len.")
     return DataError("\n".join(lines))

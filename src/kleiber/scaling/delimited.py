@@ -40,8 +40,8 @@ def decoded(data: bytes, name: str) -> str:
     """
     marks = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
     encoding = next((known for mark, known in marks.items() if data.startswith(mark)), "utf-8-sig")
-    if encoding == "utf-8-sig" and b"\0" in data[:200]:
-        encoding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+    if encoding == "utf-8-sig" and (zeros := {i % 2 for i, byte in enumerate(data[:200]) if not byte}) in ({0}, {1}):
+        encoding = "utf-16-be" if zeros == {0} else "utf-16-le"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -215,12 +215,12 @@ def frame_of(rows: list[list[str]], name: str) -> pl.DataFrame:
 
 def _typed(column: pl.Series) -> pl.Series:
     """Return a column of plain numbers as such; what has marks that may be read in two ways stays text."""
-    texts = [cell for cell in column.to_list() if cell is not None]
-    if not texts or any(re.fullmatch(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|[Nn]a[Nn]", cell) is None for cell in texts):
+    text = column.drop_nulls()
+    if not len(text) or not text.str.contains(r"^(?:[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|[Nn]a[Nn])$").all():
         return column
-    if all(re.fullmatch(r"[+-]?(?:0|[1-9]\d{0,17})", cell) for cell in texts):
+    if text.str.contains(r"^[+-]?(?:0|[1-9]\d{0,17})$").all():
         return column.cast(pl.Int64)
-    if any(re.fullmatch(r"[+-]?0\d+", cell) for cell in texts):
+    if text.str.contains(r"^[+-]?0\d").any():
         return column
     cells = Cells(column, "loss", column.name)
     if cells.open and not cells.proofs:

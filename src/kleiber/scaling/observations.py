@@ -41,6 +41,7 @@ NEEDED = ("N", "D", "loss")
 FROM_FLOPS = "C / 6N"  # the name of D where a table lists budgets of compute, each with runs of its own
 TOLERANCE = 0.01  # of C against 6·N·D
 SMALL = 1e4  # a largest N or D below is likely in millions
+MOST = {"N": 1e14, "D": 1e17}  # beyond that a unit was counted twice
 FACTORS = ("steps", "batch", "length")
 
 
@@ -287,6 +288,11 @@ def _values(
         if key == "se" and _no_errors(rows, one, cells, keep):
             continue
         values[key] = _scaled(rows, one, cells[key], keep)
+        if one.has_unit and values[key].max() > MOST.get(key, np.inf):
+            raise DataError(
+                f"{rows.name}, column {one.name!r}: with its unit {one.unit!r} it holds {values[key].max():.3g}, which "
+                "is more than there is.\n  Remove the unit from the header if the column has none."
+            )
     if factors:
         parts = [_scaled(rows, one, cells[key], keep) for key, one in zip(FACTORS, factors, strict=False)]
         values["D"] = np.prod(parts, axis=0)

@@ -33,7 +33,9 @@ SETTINGS = words_in(
 WIDE = 0.01  # of a cell's D, where D is steps × batch: whole steps of other batches are the same amount of data
 HEADER_NUMBER = re.compile(r"(?<![\w.])(\d[\d_.]*(?:[eE][+-]?\d+)?\s*(?:[kKmMbBtTgG]n?)?)(?![\w.])")
 LEAST_FLOPS, MOST_TOKENS = 1e15, 3e11  # from there on a bare number in a header is operations; up to there, data
+LEAST_AMOUNT = 1e5  # parameters, tokens or operations in a header: 2021 is a year
 ROW = "\0row"
+YES, NO = ["true", "1", "yes", "y", "wahr", "vrai"], ["false", "0", "no", "n", "falsch", "faux"]
 
 
 @dataclass
@@ -151,7 +153,7 @@ class Rows:
             seen = comparable.rows().index(comparable.row(at))
             self.keep(
                 first,
-                f"{{n}} of {{of}} repeat another in every column and are left out, since a copy is no new measurement "
+                f"{{n}} of {{of}} repeat another in every column and are left out: a copy is no new measurement "
                 f"(row {self.row[at]} repeats row {self.row[seen]}; in all {{rows}})",
             )
 
@@ -176,8 +178,9 @@ class Rows:
                     kinds = ", ".join(sorted(set(text.filter(pl.Series(going)).to_list())))
                     self.keep(~going, f"{{n}} left out that did not finish ({column}: {kinds})")
             elif words in ({"diverged"}, {"crashed"}, {"failed"}, {"is", "diverged"}, {"finished"}, {"completed"}):
-                bad = truth(self.table[column], self.row, self.name)
-                bad = bad if not words & {"finished", "completed"} else ~bad
+                bad = _said(self.table[column], YES if not words & {"finished", "completed"} else NO)
+                if bad is None:
+                    continue
                 self.keep(~bad, f"{{n}} left out by column {column}: not finished, or diverged")
 
     def refuse_mixtures(self) -> None:
@@ -231,7 +234,7 @@ class Rows:
             self.keep(
                 keep,
                 f"{' and '.join(sorted(varied))} var{'y' if len(varied) > 1 else 'ies'} between rows of one N and D: "
-                f"the best of each of {swept} cells counts, {{n}} of {{of}} left out (the least of several noisy losses is "
+                f"the best of each of {swept} cells counts, {{n}} of {{of}} left out (the least of noisy losses is "
                 "a little low)",
             )
         return keep
@@ -344,9 +347,18 @@ def _numbers_in(column: str) -> tuple[float, str, tuple[str, ...]] | None:
     }
     kinds = [key for key, names in said.items() if set(words) & names]
     rest = tuple(w for w in words if not any(w in names for names in said.values()) and w not in ("at", "loss", "for"))
-    if len(kinds) > 1 or set(rest) - HELD_OUT - TRAINING or number < 1e3:
+    if len(kinds) > 1 or set(rest) - HELD_OUT - TRAINING or number < LEAST_AMOUNT:
         return None
     return number, kinds[0] if kinds else "", rest
+
+
+def _said(column: pl.Series, words: list[str]) -> NDArray[np.bool_] | None:
+    """Return where a column of true and false says one of some words, (n,); None if it is no such column."""
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
+        return None
+    text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
+    is_truth = text.is_null() | text.is_in(YES + NO)
+    return text.is_in(words).fill_null(False).to_numpy() if is_truth.all() else None
 
 
 def as_text(column: pl.Series, name: str) -> pl.Series:
@@ -365,10 +377,9 @@ def as_text(column: pl.Series, name: str) -> pl.Series:
 def truth(column: pl.Series, row: NDArray[np.int64], name: str) -> NDArray[np.bool_]:
     """Return a column of true and false, which people spell in several ways, (n,)."""
     text = as_text(column, name).str.strip_chars().str.to_lowercase()
-    yes, no = ["true", "1", "yes", "y", "wahr", "vrai"], ["false", "0", "no", "n", "falsch", "faux"]
-    bad = np.flatnonzero(~text.is_in(yes + no).fill_null(False).to_numpy())
+    bad = np.flatnonzero(~text.is_in(YES + NO).fill_null(False).to_numpy())
     if len(bad):
         raise DataError(
             f"{name}, row {row[bad[0]]}, column {column.name!r}: {column[int(bad[0])]!r} is no truth value."
         )
-    return text.is_in(yes).to_numpy()
+    return text.is_in(YES).to_numpy()
