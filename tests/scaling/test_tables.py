@@ -299,7 +299,7 @@ PASTED = {
     "latex": "\\begin{tabular}{rrr}\n\\toprule\nN & D & Loss \\\\ \\midrule\n$70$M & 2{,}000{,}000{,}000 & 3.25 \\\\\n"
     "$1 \\times 10^{9}$ & 30B & \\textbf{2.5} \\\\\n\\bottomrule\n\\end{tabular}\n",
     "psql": " params | tokens | loss\n--------+--------+------\n 7e7 | 2e9 | 3.25\n 1e9 | 3e10 | 2.5\n(2 rows)\n",
-    "terminal": "       params       tokens  loss\n0    70000000   2000000000  3.25\n1  1000000000  30000000000   2.5\n",
+    "terminal": "      params      tokens  loss\n0   70000000  2000000000  3.25\n1 1000000000 30000000000   2.5\n",
     "R": '"params" "tokens" "loss"\n"1" 7e+07 2e+09 3.25\n"2" 1e+09 3e+10 2.5\n',
     "savetxt": "# params tokens loss\n7.0e+07 2.0e+09 3.25e+00\n1.0e+09 3.0e+10 2.5e+00\n",
     "title": "Runs of March,,\n,,\nparams,tokens,loss\n70000000,2000000000,3.25\n1000000000,30000000000,2.5\n",
@@ -345,10 +345,7 @@ def test_workbooks(folder):
     header = ["params (M)", "tokens (B)", "loss"]
     cells = [header, *([n / 1e6, d / 1e9, loss] for n, d, loss in LAW)]
     assert same(read(folder, workbook({"runs": [["Runs of March"], [], *cells], "empty": []})), LAW)
-    german = [
-        ["N", "D", "loss"],
-        *([COUNTS["points"](n), COUNTS["points"](d), str(x).replace(".", ",")] for n, d, x in LAW),
-    ]
+    german = [["N", "D", "loss"], *([grouped(n, "."), grouped(d, "."), str(x).replace(".", ",")] for n, d, x in LAW)]
     assert same(read(folder, workbook({"runs": german})), LAW)
     with pytest.raises(DataError, match="2 sheets"):
         read(folder, workbook({"runs": cells, "notes": [["made in March"]]}))
