@@ -95,7 +95,7 @@ def test_results_in_a_folder(table, tmp_path):
 
 
 MISTAKES = {
-    "text": (pl.when(pl.col("N") > 5e9).then(pl.lit("7B")).otherwise(pl.col("N").cast(pl.String)).alias("N"), "'N'"),
+    "text": (pl.when(pl.col("N") > 5e9).then(pl.lit("seven")).otherwise(pl.col("N").cast(pl.String)).alias("N"), "'N'"),
     "nan": (pl.when(pl.col("D") > 5e11).then(float("nan")).otherwise(pl.col("D")).alias("D"), "column 'D'"),
     "negative": (pl.when(pl.col("loss") < 2).then(-1.0).otherwise(pl.col("loss")).alias("loss"), "column 'loss'"),
     "tokenizers": (pl.when(pl.col("N") > 5e9).then(pl.lit("bpe")).otherwise(pl.lit("6mer")).alias("tokenizer"), "bpe"),

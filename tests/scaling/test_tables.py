@@ -56,13 +56,13 @@ def lines(header: str, rows: object = None, end: str = "") -> str:
 
 
 @given(dialects(), runs())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_one_table_in_many_dialects(folder, dialect: Dialect, wanted: Runs):
     assert same(read(folder, dialect.packed(wanted)), wanted)
 
 
 @given(dialects(), runs(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_damaged_files_are_refused_in_words(folder, dialect: Dialect, wanted: Runs, data):
     """Bytes changed, inserted and cut off: a table of positive numbers, or an error of ours."""
     whole = bytearray(dialect.packed(wanted))
@@ -88,7 +88,7 @@ def test_damaged_files_are_refused_in_words(folder, dialect: Dialect, wanted: Ru
 @example("params tokens loss\n1 2")
 @example('"a\n')
 @example("a|b\n-|-\n")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_text_is_a_table_or_refused(folder, text):
     for data in (text, "params,tokens,loss\n" + text, "params,tokens,loss\n1e6,1e8,3.1\n" + text):
         with suppress(KleiberError):
@@ -101,7 +101,7 @@ def test_any_text_is_a_table_or_refused(folder, text):
     st.sampled_from(",."),
     st.sampled_from(["params", "params (M)", "val_ppl"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_mark_before_three_digits_is_never_guessed(folder, whole, rest, mark, column):
     """1,234 is a thousand or one and a bit: without other evidence it is refused, unless only one can be."""
     cell = f"{whole}{mark}{rest:03d}"

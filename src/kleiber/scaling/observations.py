@@ -140,7 +140,8 @@ class Observations:
         if "N" not in values:
             names["N"], values["N"] = "C / 6D", _from_flops(values["C"], values["D"], "N", "C / 6D", rows)
         used = [*names.values(), *(one.name for one in factors[:1])]
-        keep = rows.best_of_sweeps(values["N"], values["D"], values["loss"], used, bool(factors))
+        group = [values[key] for key in ("N", "unique") if key in values]
+        keep = rows.best_of_sweeps(group, values["D"], values["loss"], used)
         values = {key: value[keep] for key, value in values.items()}
         product = _product_of(values, rows)
         if "C" not in values:
@@ -148,6 +149,7 @@ class Observations:
         elif not exact_flops and OWN not in table.columns:
             _refuse_other_flops(values["C"], product, rows.row, f"{name}, column {names['C']!r}")
         _say_small(values, chosen, rows)
+        _say_twins(values, rows)
         return cls(
             **values,
             cluster=_trunks(rows.table, values["N"], names["D"]),
@@ -323,7 +325,8 @@ def _scaled(rows: Rows, one: Header, cells: Cells, keep: NDArray[np.bool_]) -> N
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if len(bad):
         cell = cells.column.filter(pl.Series(keep))[int(bad[0])]
-        raise DataError(f"{rows.name}, row {rows.row[bad[0]]}, column {one.name!r}: {cell!r} is no positive number.")
+        what = "an empty cell" if cell is None else repr(cell)
+        raise DataError(f"{rows.name}, row {rows.row[bad[0]]}, column {one.name!r}: {what} is no positive number.")
     return values
 
 
@@ -391,6 +394,20 @@ def _say_small(values: Mapping[str, NDArray[np.float64]], chosen: Mapping[str, H
                 f"the largest {key} is {largest:g}: if column {name!r} counts millions or billions, say so: "
                 f"--columns '{key}={name} (M)' or '{key}={name} (B)'"
             )
+
+
+def _say_twins(values: Mapping[str, NDArray[np.float64]], rows: Rows) -> None:
+    """Say which rows have the very loss of another of the same N and D, where losses have over two decimals."""
+    points = np.stack([values["N"], values["D"], values["loss"]], axis=1)
+    _, first, where = np.unique(points, axis=0, return_index=True, return_inverse=True)
+    hundredths = values["loss"] * 100
+    fine = np.abs(hundredths - hundredths.round()) > 1e-6
+    twins = rows.row[(first[where.ravel()] != np.arange(len(points))) & fine]
+    if len(twins):
+        rows.warnings.append(
+            f"{len(twins)} of {len(points)} rows have the N, D and loss of another, and differ elsewhere (row "
+            f"{twins[0]} is the first): if they are copies, remove them"
+        )
 
 
 def _trunks(table: pl.DataFrame, N: NDArray[np.float64], data: str) -> NDArray[np.int64]:

@@ -30,7 +30,8 @@ UNFINISHED = words_in(
 SETTINGS = words_in(
     "lr eta bs gbsz bsz wd warmup beta beta1 beta2 momentum dropout optimizer optim eps epsilon clip decay"
 )
-WIDE = 0.01  # of a cell's D, where D is steps × batch: whole steps of other batches are the same amount of data
+BATCH = words_in("batch bs gbsz bsz")
+WIDE = 0.01  # of a cell's D, where batches were tried: whole steps of another batch are the same amount of data
 HEADER_NUMBER = re.compile(r"(?<![\w.])(\d[\d_.]*(?:[eE][+-]?\d+)?\s*(?:[kKmMbBtTgG]n?)?)(?![\w.])")
 LEAST_FLOPS, MOST_TOKENS = 1e15, 3e11  # from there on a bare number in a header is operations; up to there, data
 LEAST_AMOUNT = 1e5  # parameters, tokens or operations in a header: 2021 is a year
@@ -206,21 +207,28 @@ class Rows:
 
     def best_of_sweeps(
         self,
-        N: NDArray[np.float64],
+        group: Sequence[NDArray[np.float64]],
         D: NDArray[np.float64],
         loss: NDArray[np.float64],
         used: Sequence[str],
-        by_steps: bool,
     ) -> NDArray[np.bool_]:
-        """Keep the best setting of each (N, D), where learning rates, batches and the like were tried; (n,)."""
+        """Keep the best setting of each cell, where learning rates, batches and the like were tried; (n,).
+
+        Parameters
+        ----------
+        group
+            What a cell has in common beside D: N, and unique data, (n,) each.
+        used
+            Columns that are quantities and no settings.
+        """
         keep = np.ones(len(loss), bool)
         tried = [c for c in self.table.columns if c not in used and _is_setting(header(c))]
         if not tried:
             return keep
-        cell = _cells(N, D, WIDE if by_steps else 0.0)
-        setting = np.unique(
-            np.array(["\t".join(map(str, row)) for row in self.table.select(tried).rows()]), return_inverse=True
-        )[1]
+        batches = any(set(header(c).words) & BATCH and self.table[c].n_unique() > 1 for c in tried)
+        cell = _cells(np.stack([*group, D]), WIDE if batches else 0.0)
+        settings = ["\t".join(map(str, row)) for row in self.table.select(tried).rows()]
+        setting = np.unique(np.array(settings), return_inverse=True)[1]
         varied: set[str] = set()
         swept = 0
         for one in np.unique(cell):
@@ -304,15 +312,13 @@ def _is_setting(one: Header) -> bool:
     return bool(words & SETTINGS) or {"learning", "rate"} <= words or "batch" in words
 
 
-def _cells(N: NDArray[np.float64], D: NDArray[np.float64], near: float) -> NDArray[np.int64]:
-    """Number the distinct (N, D), (n,); amounts of data within a share `near` of a cell's smallest are one."""
-    order = np.lexsort((D, N))
-    cell = np.zeros(len(N), np.int64)
-    begin = None
-    number = -1
-    for i in order:
-        if begin is None or N[i] != begin[0] or D[i] > begin[1] * (1 + near):
-            begin, number = (N[i], D[i]), number + 1
+def _cells(points: NDArray[np.float64], near: float) -> NDArray[np.int64]:
+    """Number the distinct columns of `points`, (k, n); values of its last row within a share `near` are one."""
+    cell = np.zeros(points.shape[1], np.int64)
+    begin, number = np.full(len(points), np.nan), -1
+    for i in np.lexsort(points[::-1]):
+        if (points[:-1, i] != begin[:-1]).any() or not points[-1, i] <= begin[-1] * (1 + near):
+            begin, number = points[:, i], number + 1
         cell[i] = number
     return cell
 
