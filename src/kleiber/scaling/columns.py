@@ -84,7 +84,9 @@ COMPUTE = words_in("flops flop flos compute budget isoflop isoflops")
 COMPUTE_NEUTRAL = (
     COMPUTE | COUNTING | words_in("training train used pretraining in spent cost 6nd floating point operations")
 )
-NAMESPACE = re.compile(r"^(?:params|parameters|hyperparameters|hparams|metrics|config|cfg|args|summary|sys)[./](?=.)")
+NAMESPACE = re.compile(  # trackers and nested objects: config.n_params, metrics/eval/loss
+    r"^(?:params|parameters|hyperparameters|hparams|metrics|config|cfg|args|summary|sys|data|final|results?)[./](?=.)"
+)
 STEPS = {
     "steps": tuple(map(frozenset, (["steps"], ["step"], ["iterations"], ["iters"], ["iteration"], ["updates"]))),
     "batch_tokens": tuple(
