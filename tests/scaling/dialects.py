@@ -173,8 +173,8 @@ def dialects(draw: st.DrawFn) -> Dialect:
 
 @st.composite
 def runs(draw: st.DrawFn) -> Runs:
-    """Draw distinct runs, from 100,000 parameters and tokens up, with losses of four decimals."""
-    count = st.integers(10, 9_999).flatmap(lambda x: st.integers(4, 8).map(lambda e: x * 10**e))
+    """Draw distinct runs, from 10,000 parameters and tokens up, with losses of four decimals."""
+    count = st.integers(10, 9_999).flatmap(lambda x: st.integers(3, 8).map(lambda e: x * 10**e))
     loss = st.integers(1_0001, 9_9999).filter(lambda x: x % 10).map(lambda x: x / 10_000)
     return draw(st.lists(st.tuples(count, count, loss), min_size=2, max_size=6, unique_by=lambda run: run[:2]))
 

@@ -313,6 +313,20 @@ def test_pasted_tables(kind, folder):
     assert same(read(folder, PASTED[kind]), [(7 * 10**7, 2 * 10**9, 3.25), (10**9, 3 * 10**10, 2.5)])
 
 
+ONE_GROUP = {  # thousands with one mark, which other cells tell from decimals
+    "by decimal points": 'N,D,loss\n"700,000","20,000",3.2541\n',
+    "by decimal commas": "N;D;loss\n700.000;20.000;3,2541\n",
+    "by two groups": "N;D;loss\n700.000;20.000;3,2541\n1.000.000;20.000;3,1\n",
+    "by what a count is": 'N,D,loss\n"700,000",2e4,32541e-4\n',
+}
+
+
+@pytest.mark.parametrize("kind", ONE_GROUP)
+def test_one_mark_between_thousands(kind, folder):
+    points = read(folder, ONE_GROUP[kind])
+    assert (points.N[0], points.D[0], points.loss[0]) == (700_000, 20_000, 3.2541)
+
+
 REFUSED = {
     "a decimal comma between commas": ("N,D,loss\n10000000,500000000,3,41\n", "row 1 has 4 cells"),
     "behind a number of the row": ("run,N,D,loss\n1,10000000,500000000,3,41\n2,1e8,5e8,3,1\n", "row 1 has 5 cells"),

@@ -230,7 +230,7 @@ def _rank_loss(one: Header, words: frozenset[str]) -> int | None:
 
 
 def is_loss(one: Header) -> str | None:
-    """Return in what a column of losses counts: ``nats``, ``bits`` or ``perplexity``; None if it holds none."""
+    """Return in what a column of losses counts: ``nats``, ``bits``, ``perplexity``; None without losses."""
     words = frozenset(one.words)
     if words & PERPLEXITY:
         return "perplexity" if not words & {"log", "ln", "log2"} else None
@@ -380,7 +380,9 @@ def _same_numbers(table: pl.DataFrame, some: list[Header]) -> bool:
 
 
 def steps_and_batch(table: pl.DataFrame, name: str) -> list[Header] | None:
-    """Find columns whose product is D: steps, and a batch in tokens, or in sequences with their length; else None.
+    """Find the columns whose product is D; None where there are none.
+
+    Steps, and a batch in tokens, or in sequences with their length.
 
     Raises
     ------
@@ -431,7 +433,7 @@ def missing(table: pl.DataFrame, key: str, name: str, chosen: Mapping[str, str])
 
 
 def is_chart(columns: Iterable[str]) -> bool:
-    """Whether columns are those of a chart's export: one metric of many runs over steps, not a table of runs."""
+    """Whether columns are those of a chart's export: one metric of many runs over steps."""
     curves = [c.rpartition(" - ")[2] for c in columns if " - " in c]
     return any(c.endswith(("__MIN", "__MAX")) for c in columns) or (len(curves) > 1 and len(set(curves)) == 1)
 

@@ -157,7 +157,13 @@ def _cut_at_spaces(text: str, name: str) -> list[list[str]]:
 
 
 def squared(rows: list[list[str]], name: str, quoted: bool = False, is_comma: bool = False) -> list[list[str]]:
-    """Drop titles above the header, and give every row as many cells as the header has."""
+    """Drop titles above the header, and give every row as many cells as the header has.
+
+    Raises
+    ------
+    DataError
+        When there is no row, no header, or a row with more cells.
+    """
     filled = [sum(map(bool, row)) for row in rows]
     usual = Counter(len(row) for row in rows).most_common(1)[0][0] if rows else 0
     while len(rows) > 2 and usual > 1 and filled[0] <= 1:

@@ -74,7 +74,10 @@ class Rows:
         return rows
 
     def keep(self, mask: NDArray[np.bool_], why: str = "") -> None:
-        """Leave out rows, and say why: ``{n}`` in the text is how many went, ``{rows}`` which."""
+        """Leave out rows where `mask`, (n,), is false, and say why.
+
+        In the text ``{n}`` is how many went, ``{of}`` of how many, and ``{rows}`` which.
+        """
         if mask.all():
             return
         if why:
@@ -159,7 +162,13 @@ class Rows:
             )
 
     def keep_finished(self) -> None:
-        """Leave out runs that a column of states says did not finish."""
+        """Leave out runs that a column of states says did not finish.
+
+        Raises
+        ------
+        DataError
+            When none has.
+        """
         for column in self.table.columns:
             words = set(header(column).words)
             if words & {"state", "status"} and len(words) <= 2:
@@ -248,7 +257,9 @@ class Rows:
         return keep
 
     def lengthen(self) -> dict[str, str]:
-        """Turn a wide table into one row a cell; return its new columns by quantity, or nothing where it is not wide.
+        """Turn a wide table into one row a cell.
+
+        Returns its new columns by quantity, or nothing where it is not wide.
 
         Raises
         ------
@@ -381,7 +392,13 @@ def as_text(column: pl.Series, name: str) -> pl.Series:
 
 
 def truth(column: pl.Series, row: NDArray[np.int64], name: str) -> NDArray[np.bool_]:
-    """Return a column of true and false, which people spell in several ways, (n,)."""
+    """Return a column of true and false, which people spell in several ways, (n,).
+
+    Raises
+    ------
+    DataError
+        When a cell is neither; names the first by `row`, (n,).
+    """
     text = as_text(column, name).str.strip_chars().str.to_lowercase()
     bad = np.flatnonzero(~text.is_in(YES + NO).fill_null(False).to_numpy())
     if len(bad):

@@ -41,7 +41,9 @@ KINDS = (
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """Read a table from text, JSON, a spreadsheet, Parquet or Arrow, which may be packed with gzip, bzip2, xz or zip.
+    """Read a table from text, JSON, a spreadsheet, Parquet or Arrow.
+
+    It may be packed with gzip, bzip2, xz or zip.
 
     Columns of plain numbers are numbers; others are text, and `Observations.of` reads what they say.
 
@@ -55,6 +57,7 @@ def read_table(path: Path) -> pl.DataFrame:
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)
         table = _table_of(_unpacked(data, name), name)
+        table = table.rename({column: column.strip() for column in table.columns if column != column.strip()})
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
     except IsADirectoryError:
@@ -63,7 +66,7 @@ def read_table(path: Path) -> pl.DataFrame:
         raise DataError(f"{path} is no table: {error}") from None
     if table.width > MOST_COLUMNS:
         raise DataError(f"{path} has more than {MOST_COLUMNS:,} columns: it is no table of observations.")
-    return table.rename({column: column.strip() for column in table.columns if column != column.strip()})
+    return table
 
 
 def _unpacked(data: bytes, name: str) -> bytes:
