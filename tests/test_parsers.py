@@ -149,7 +149,6 @@ REFUSED = {
         "a product of nothing": csv("N,D,loss", "1e-200,1e-200,3"),
         "D beyond the largest number": csv("N,C,loss", "1e-200,1e200,3"),
         "true for a loss": csv("N,D,loss", "1,2,true"),
-        "rows of no number, twice": csv("N,D,loss,x", "1,2,3,nan", "1,2,3,nan"),
         "two columns of one name": csv("N,N,D,loss", "1,2,3,4"),
         "a list for an object": b'\2[["N", 1]]\n',
         "lists for numbers": b'\2{"N": [1], "D": 2, "loss": 3}\n',
@@ -211,6 +210,7 @@ TAKEN = {
     "bed": {"a contig that begins with track": b"\0track1\t1\t2\n"},
     "table": {
         "seeds that are names": csv("N,D,loss,seed", "1,2,3,a", "1,2,3,b"),
+        "rows of no number, twice": csv("N,D,loss,x", "1,2,3,nan", "1,2,3,nan"),
         "a seed that is missing": csv("N,D,loss,seed", "1,2,3,1", "1,2,3,"),
     },
     "vcf": {

@@ -165,7 +165,8 @@ def test_missing_columns_and_files(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(DataError, match="is no table"):
         read_table(tmp_path / "empty.csv")
-    with pytest.raises(DataError, match="must end in"):
+    (tmp_path / "table.xlsx").write_bytes(b"PK\x03\x04, and no spreadsheet")
+    with pytest.raises(DataError, match="cannot be unpacked"):
         read_table(tmp_path / "table.xlsx")
 
 

@@ -38,8 +38,9 @@ def fit(
     Parameters
     ----------
     file
-        A .csv, .tsv, .jsonl or .parquet file, a row a finished and annealed model; or ``original-study``, which is
-        analysed again by its own rule and three other ways from the loss curves in its figures.
+        A table, a row a finished and annealed model: text with any separator, JSON, a spreadsheet, Parquet, packed or
+        not; or ``original-study``, which is analysed again by its own rule and three other ways from the loss curves in
+        its figures.
     method
         The estimator, or all of them; the envelope and the gradient rule take the rows of one N as its loss curve.
     form
@@ -48,7 +49,8 @@ def fit(
     delta
         Where the Huber loss of log residuals turns linear.
     columns
-        Names of columns that are not the usual ones: N=…,D=…,loss=…,C=…,unique=….
+        Which column is what, where the name does not say: N=…,D=…,loss=…,C=…,unique=…,se=…; a unit may follow in
+        brackets, as in "N=params (M)".
     where
         Rows to keep: COLUMN=VALUE,….
     budgets
@@ -167,9 +169,13 @@ def _result(
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:
+    import re
+
     from kleiber.errors import ConfigError
 
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    pairs = [
+        part.partition("=") for part in re.split(r",(?=[^,=]*=)", text.strip(" ,")) if part
+    ]  # names may hold commas
     for name, equals, value in pairs:
         if not (name.strip() and equals and value.strip()):
             raise ConfigError(f"{option} {text!r} cannot be read: it is NAME=VALUE, with commas between several.")

@@ -71,7 +71,8 @@ def curves_of(
     """
     points = Observations.of(table.drop("annealed", strict=False), columns, name, exact_flops=exact_flops)
     named = next((column for column in ("step", "steps") if column in table.columns), None)
-    step = positive(table, named, np.arange(1, len(table) + 1), name) if named else points.D
+    row = points.row if points.row is not None else np.arange(1, len(table) + 1)
+    step = positive(table[row - 1], named, row, name) if named else points.D
     curves = []
     for trunk in np.unique(points.cluster):
         at = np.flatnonzero(points.cluster == trunk)

@@ -1,16 +1,15 @@
-"""One table of observations: a row a final, annealed checkpoint. Read, check, select.
+"""One table of observations: a row a final, annealed checkpoint. Choose its columns, check, select.
 
-A stranger's CSV of (N, D, loss) works with one command: the usual column names are known, and what is missing, not a
-number, not positive, there twice or of another kind than the rest is an error that names the row and the column.
+A stranger's table of (N, D, loss) works with one command: usual names and ways of writing are known (`columns`,
+`numbers`), rows that are no finished runs are left out and counted (`runs`), and what is missing, not a number, not
+positive or of another kind than the rest is an error that names the row and the column.
 Rejected: guessing silently which column is N when two could be.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,33 +17,32 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kleiber.errors import ConfigError, DataError
+from kleiber.scaling.columns import (
+    OWN,
+    QUANTITIES,
+    Header,
+    choose,
+    column_named,
+    header,
+    is_chart,
+    is_loss,
+    missing,
+    shown,
+    steps_and_batch,
+)
+from kleiber.scaling.numbers import Cells, Kind, settle
+from kleiber.scaling.runs import Rows, as_text, truth
+from kleiber.scaling.table import read_table
 from kleiber.storage import digest
 
 __all__ = ["Observations", "positive", "read_table", "select"]
 
-ALIASES = {
-    "N": (
-        "N",
-        "n_params_non_embedding",
-        "n_params",
-        "params",
-        "params_active_precise",
-        "Model Size",
-        "parameters",
-        "model_size",
-    ),
-    "D": ("D", "n_tokens", "tokens", "training_tokens", "data"),
-    "loss": ("loss", "final_loss", "eval_loss", "val_loss", "L"),
-    "C": ("C", "flops", "Training FLOP", "compute"),
-    "unique": ("unique_tokens", "unique_data", "U"),
-    "se": ("loss_se", "se"),
-}
 NEEDED = ("N", "D", "loss")
-ONE_KIND = ("tokenizer", "tokeniser", "eval_set", "evaluation_set")  # losses that differ in these do not compare
-OWN = "flops_6nd"  # a table with this column counts operations exactly and knows that it does
-DERIVED = "C / 6N"  # the name of D where a table lists budgets of compute, each with runs of its own
-MOST_COLUMNS = 10_000
+FROM_FLOPS = "C / 6N"  # the name of D where a table lists budgets of compute, each with runs of its own
 TOLERANCE = 0.01  # of C against 6·N·D
+SMALL = 1e4  # a largest N or D below is likely in millions
+MOST = {"N": 1e14, "D": 1e17}  # beyond that a unit was counted twice
+FACTORS = ("steps", "batch", "length")
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,8 @@ class Observations:
         Whether the points are final ones; False when the table says that none is.
     unique, se
         float64 (n,) or None: data of which D are repeats, in the unit of D, and the standard error of each loss.
+    row
+        int64 (n,) or None: the row of the table that each point stands in, from 1.
     """
 
     N: NDArray[np.float64]
@@ -78,6 +78,7 @@ class Observations:
     annealed: bool = True
     unique: NDArray[np.float64] | None = None
     se: NDArray[np.float64] | None = None
+    row: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.N)
@@ -90,12 +91,16 @@ class Observations:
         name: str = "the table",
         exact_flops: bool = False,
     ) -> Observations:
-        """Select N, D and loss from a table; annealed rows only where it says which they are.
+        """Select N, D and loss from a table; finished and annealed rows only where it says which they are.
+
+        Empty rows, runs without a finite loss, copies, and all but the best of a sweep of learning rates, batches and
+        the like are left out, and a warning counts them. Perplexities become their logarithm.
 
         Parameters
         ----------
         columns
-            Which column is N, D, loss, C, unique (data before repeats) or se, where its name is not a usual one.
+            Which column is N, D, loss, C, unique (data before repeats) or se, where its name is not a usual one. A
+            unit may follow in brackets: ``params (M)``.
         exact_flops
             Take the column of C as it is. Otherwise it has to be 6·N·D, except in kleiber's own tables, which carry
             both counts.
@@ -103,72 +108,56 @@ class Observations:
         Raises
         ------
         DataError
-            When a column is missing; a value is no positive number; a row is there twice; tokenizers or evaluation
-            sets are mixed; or C is not 6·N·D. Names the row (from 1) and the column.
+            When a column is missing, or two could be meant; a value is no positive number, or may be read in two ways;
+            tokenizers, evaluation sets or corpora are mixed; or C is not 6·N·D. Names the row (from 1) and the column.
         ConfigError
             When a column that was asked for is not there.
         """
         asked = dict(columns or {})
-        if unknown := sorted(asked.keys() - ALIASES.keys()):
-            raise ConfigError(f"{unknown[0]} is none of the quantities {', '.join(ALIASES)}.")
-        warnings: list[str] = []
-        row = np.arange(1, len(table) + 1)
-        _refuse_repeats(table, name)
-        annealed = True
-        if "annealed" in table.columns:
-            keep = _truth(table["annealed"], name)
-            annealed = bool(keep.any())
-            if not annealed:
-                warnings.append("no row is annealed: losses of unfinished runs lie above those of finished ones")
-            elif not keep.all():
-                warnings.append(f"{int((~keep).sum())} rows are not annealed and left out")
-            keep = keep if annealed else np.ones(len(table), bool)
-            table, row = table.filter(pl.Series(keep)), row[keep]
-        else:
-            warnings.append("no column says which points are annealed; all are taken as final")
-        _refuse_mixtures(table, row, name)
-        warnings += _mixed_precision(table, row)
-        chosen = {key: _column(table, key, asked.get(key), name) for key in ALIASES}
-        if chosen["se"] and "se" not in asked and table[chosen["se"]].cast(pl.Float64, strict=False).is_nan().any():
-            warnings.append(f"the standard errors in column {chosen['se']!r} are not all known, and none is used")
-            chosen["se"] = None
-        if chosen["D"] is None and chosen["C"] is not None and chosen["N"] is not None:
-            values = {key: positive(table, column, row, name) for key in ("N", "C") if (column := chosen[key])}
-            with np.errstate(over="ignore"):
-                table = table.with_columns(pl.Series(DERIVED, values["C"] / (6 * values["N"])))
-            chosen["D"] = DERIVED
-            warnings.append("D is computed as C / 6N")
-        for key in NEEDED:
-            if chosen[key] is None:
-                raise DataError(
-                    f"{name} has no column for {key}; it has {', '.join(table.columns)}.\n"
-                    f"  Name it: --columns {key}=NAME."
-                )
-        if not len(table):
-            raise DataError(f"{name} has no rows.")
-        values = {key: positive(table, column, row, name) for key, column in chosen.items() if column}
-        with np.errstate(over="ignore"):
-            product = 6 * values["N"] * values["D"]
-        if len(beyond := np.flatnonzero(~(np.isfinite(product) & (product > 0)))):
+        if unknown := sorted(asked.keys() - QUANTITIES.keys()):
+            raise ConfigError(f"{unknown[0]} is none of the quantities {', '.join(QUANTITIES)}.")
+        rows = Rows.of(table, name)
+        annealed = _keep_annealed(rows)
+        rows.keep_finished()
+        chosen = _choose(rows, asked)
+        factors = chosen.pop("factors", [])
+        cells = _read(rows, chosen, factors)
+        gone = ~cells["loss"].is_missing
+        if not gone.any():
             raise DataError(
-                f"{name}, row {row[beyond[0]]}: N = {values['N'][beyond[0]]:g} and D = {values['D'][beyond[0]]:g} "
-                f"cannot be: 6·N·D is {product[beyond[0]]:g}."
+                f"{name} has no rows."
+                if not len(gone)
+                else f"{name}, column {chosen['loss'].name!r}: no row has a loss."
             )
+        rows.keep(gone, f"{{n}} of {{of}} left out: no finite loss in column {chosen['loss'].name!r} ({{rows}})")
+        rows.refuse_mixtures()
+        rows.warnings += _mixed_precision(rows.table, rows.row)
+        values = _values(rows, chosen, factors, cells, gone)
+        names = {key: one.name for key, one in chosen.items() if key in values} | (
+            {"D": _product(factors)} if factors else {}
+        )
+        if "D" not in values:
+            names["D"], values["D"] = FROM_FLOPS, _from_flops(values["C"], values["N"], "D", FROM_FLOPS, rows)
+        if "N" not in values:
+            names["N"], values["N"] = "C / 6D", _from_flops(values["C"], values["D"], "N", "C / 6D", rows)
+        used = [*names.values(), *(one.name for one in factors[:1])]
+        group = [values[key] for key in ("N", "unique") if key in values]
+        keep = rows.best_of_sweeps(group, values["D"], values["loss"], used)
+        values = {key: value[keep] for key, value in values.items()}
+        product = _product_of(values, rows)
         if "C" not in values:
             values["C"] = product
         elif not exact_flops and OWN not in table.columns:
-            _refuse_other_flops(values["C"], product, row, f"{name}, column {chosen['C']!r}")
-        seed = table["seed"].to_list() if "seed" in table.columns else [0] * len(table)
-        seeds = np.unique(np.array(list(map(str, seed))), return_inverse=True)[1]  # numbers, or names
-        trunk = np.unique(np.stack([values["N"], seeds]), axis=1, return_inverse=True)[1]
-        if chosen["D"] == DERIVED:
-            trunk = np.arange(len(table))
+            _refuse_other_flops(values["C"], product, rows.row, f"{name}, column {names['C']!r}")
+        _say_small(values, chosen, rows)
+        _say_twins(values, rows)
         return cls(
             **values,
-            cluster=trunk.astype(np.int64),
-            columns={key: column for key, column in chosen.items() if column},
-            warnings=tuple(warnings),
+            cluster=_trunks(rows.table, values["N"], names["D"]),
+            columns={key: names[key] for key in QUANTITIES if key in names},
+            warnings=tuple(rows.warnings),
             annealed=annealed,
+            row=rows.row,
         )
 
     @property
@@ -178,7 +167,7 @@ class Observations:
 
     def take(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Observations:
         """Return some of the points: `keep` is a mask, (n,), or indices, (m,)."""
-        parts = {key: getattr(self, key)[keep] for key in ALIASES if getattr(self, key) is not None}
+        parts = {key: getattr(self, key)[keep] for key in (*QUANTITIES, "row") if getattr(self, key) is not None}
         return replace(self, **parts, cluster=np.unique(self.cluster[keep], return_inverse=True)[1])
 
     def ranges(self) -> dict[str, list[float]]:
@@ -186,54 +175,6 @@ class Observations:
         return {
             key: [float(getattr(self, key).min()), float(getattr(self, key).max())] for key in ("N", "D", "C", "loss")
         }
-
-
-def read_table(path: Path) -> pl.DataFrame:
-    """Read a CSV, JSON-lines or Parquet file.
-
-    Raises
-    ------
-    DataError
-        When the file is missing or is no table.
-    """
-    readers: dict[str, Any] = {
-        ".csv": lambda file: pl.read_csv(file, infer_schema_length=None),
-        ".tsv": lambda file: pl.read_csv(file, separator="\t", infer_schema_length=None),
-        ".jsonl": _read_json_lines,
-        ".parquet": pl.read_parquet,
-    }
-    if path.suffix not in readers:
-        raise DataError(f"{path} is no table that can be read: its name must end in {', '.join(readers)}.")
-    try:
-        with open(path, "rb") as file:  # polars takes half a minute for a million columns
-            first = file.readline(1 << 24) if path.suffix in (".csv", ".tsv") else b""
-        if max(first.count(b","), first.count(b"\t")) < MOST_COLUMNS:
-            table = readers[path.suffix](path)
-            if table.width <= MOST_COLUMNS:
-                return table
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path}.") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
-        raise DataError(f"{path} is no table: {error}") from None
-    raise DataError(f"{path} has more than {MOST_COLUMNS:,} columns: it is no table of observations.")
-
-
-def _read_json_lines(path: Path) -> pl.DataFrame:
-    """Read objects line by line; a column of numbers and text becomes text, so that the check can name its row."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {number} is no JSON object: {error}.") from None
-        if isinstance(row, dict):
-            rows.append(row)
-        elif line.strip():
-            raise DataError(f"{path}, line {number} is no JSON object: {line[:60]!r}.")
-    try:
-        return pl.DataFrame(rows, infer_schema_length=None, strict=False)
-    except (TypeError, OverflowError) as error:
-        raise DataError(f"{path} is no table: {error}") from None
 
 
 def select(table: pl.DataFrame, where: Mapping[str, str], name: str = "the table") -> pl.DataFrame:
@@ -246,24 +187,13 @@ def select(table: pl.DataFrame, where: Mapping[str, str], name: str = "the table
     """
     for column, value in where.items():
         if column not in table.columns:
-            raise ConfigError(f"{name} has no column {column!r}; it has {', '.join(table.columns)}.")
-        text = _as_text(table[column], name)
+            raise ConfigError(f"{name} has no column {column!r}; it has {shown(table.columns)}.")
+        text = as_text(table[column], name)
         if not (text == value).any():
             known = ", ".join(map(str, text.unique().sort().to_list()[:10]))
             raise ConfigError(f"{name}, column {column!r}: no row has {value!r}; there are {known}.")
         table = table.filter(text == value)
     return table
-
-
-def _column(table: pl.DataFrame, key: str, asked: str | None, name: str) -> str | None:
-    if asked is not None:
-        if asked not in table.columns:
-            raise ConfigError(f"{name} has no column {asked!r}; it has {', '.join(table.columns)}.")
-        return asked
-    found = next((alias for alias in ALIASES[key] if alias in table.columns), None)
-    if found is not None and f"{found}_duplicated_0" in table.columns:
-        raise DataError(f"{name} has two columns {found!r}; rename one.")
-    return found
 
 
 def positive(table: pl.DataFrame, column: str, row: NDArray[np.int64], name: str) -> NDArray[np.float64]:
@@ -283,54 +213,212 @@ def positive(table: pl.DataFrame, column: str, row: NDArray[np.int64], name: str
     DataError
         When one is none; names the first.
     """
-    is_number = table[column].dtype.is_numeric() or table[column].dtype in (pl.String, pl.Null)
-    values = table[column].cast(pl.Float64, strict=False).to_numpy() if is_number else np.zeros(len(table))
-    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    cells = Cells(table[column], "count", f"{name}, column {column!r}")
+    settle([cells])
+    bad = np.flatnonzero(~(np.isfinite(cells.values) & (cells.values > 0)))
     if len(bad):
         raise DataError(
             f"{name}, row {row[bad[0]]}, column {column!r}: {table[column][int(bad[0])]!r} is no positive number."
         )
+    return cells.values
+
+
+def _keep_annealed(rows: Rows) -> bool:
+    """Keep the annealed rows where a column says which they are; return whether any is."""
+    if "annealed" not in rows.table.columns:
+        rows.warnings.append("no column says which points are annealed; all are taken as final")
+        return True
+    keep = truth(rows.table["annealed"], rows.row, rows.name)
+    if not keep.any():
+        rows.warnings.append("no row is annealed: losses of unfinished runs lie above those of finished ones")
+        return False
+    n = int((~keep).sum())
+    rows.keep(keep, f"{n} rows are not annealed and left out")
+    return True
+
+
+def _choose(rows: Rows, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Return the column of each quantity that has one; where D is a product, its columns as ``factors``."""
+    if is_chart(rows.table.columns):
+        raise missing(rows.table, "N", rows.name, {})
+    chosen: dict[str, Any] = {key: column_named(rows.table, column, rows.name) for key, column in asked.items()}
+    wide = {} if "loss" in asked else rows.lengthen()
+    for key in QUANTITIES:
+        if key in wide:
+            chosen[key] = Header(wide[key], (), 1.0, False, "")
+        elif key not in chosen:
+            optional = key in ("unique", "se") or (key == "C" and {"N", "D"} <= chosen.keys())
+            if one := choose(rows.table, key, rows.name, rows.warnings, optional):
+                chosen[key] = one
+        if key == "D" and "D" not in chosen and (factors := steps_and_batch(rows.table, rows.name)):
+            chosen["factors"] = factors
+    has_d = "D" in chosen or "factors" in chosen
+    names = {key: one.name for key, one in chosen.items() if key in NEEDED}
+    if "N" not in chosen and not ("C" in chosen and has_d):
+        raise missing(rows.table, "N", rows.name, names)
+    if not has_d and "C" not in chosen:
+        raise missing(rows.table, "D", rows.name, names)
+    if "loss" not in chosen:
+        raise missing(rows.table, "loss", rows.name, names)
+    return chosen
+
+
+def _read(rows: Rows, chosen: Mapping[str, Any], factors: Sequence[Header]) -> dict[str, Cells]:
+    """Read the cells of all chosen columns with one meaning of points and commas."""
+    cells = {}
+    for key, one in [*chosen.items(), *zip(FACTORS, factors, strict=False)]:
+        kind: Kind = "count"
+        if key in ("loss", "se"):
+            kind = "loss" if is_loss(one) != "perplexity" else "ratio"
+        has_unit = one.has_unit or rows.scale.get(one.name, 1.0) != 1
+        cells[key] = Cells(rows.table[one.name], kind, f"{rows.name}, column {one.name!r}", has_unit)
+    settle(list(cells.values()))
+    if cells["loss"].spread:
+        rows.warnings.append(f"what follows ± in column {chosen['loss'].name!r} is not used")
+    return cells
+
+
+def _values(
+    rows: Rows,
+    chosen: Mapping[str, Header],
+    factors: Sequence[Header],
+    cells: Mapping[str, Cells],
+    keep: NDArray[np.bool_],
+) -> dict[str, NDArray[np.float64]]:
+    """Return the quantities that have columns, in their units, (n,) each."""
+    values = {}
+    for key, one in chosen.items():
+        if key == "se" and _no_errors(rows, one, cells, keep):
+            continue
+        values[key] = _scaled(rows, one, cells[key], keep)
+        if one.has_unit and values[key].max() > MOST.get(key, np.inf):
+            raise DataError(
+                f"{rows.name}, column {one.name!r}: with its unit {one.unit!r} it holds {values[key].max():.3g}, which "
+                "is more than there is.\n  Remove the unit from the header if the column has none."
+            )
+    if factors:
+        parts = [_scaled(rows, one, cells[key], keep) for key, one in zip(FACTORS, factors, strict=False)]
+        values["D"] = np.prod(parts, axis=0)
+        rows.warnings.append(f"D is computed as {_product(factors)}")
+    counted = is_loss(chosen["loss"])
+    if counted == "perplexity":
+        values["loss"] = _logarithm(values["loss"], rows, chosen["loss"].name)
+    elif counted == "bits":
+        rows.warnings.append(
+            f"the loss is in bits (column {chosen['loss'].name!r}), and so are E, A and B; exponents do not care"
+        )
     return values
 
 
-def _as_text(column: pl.Series, name: str) -> pl.Series:
-    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
-        raise DataError(f"{name}, column {column.name!r}: it holds {column.dtype}, and text or numbers are read.")
-    return column.cast(pl.String)
-
-
-def _truth(column: pl.Series, name: str) -> NDArray[np.bool_]:
-    """Return a column of true and false, which a CSV may spell in several ways."""
-    text = _as_text(column, name).str.to_lowercase()
-    bad = np.flatnonzero(~text.is_in(["true", "1", "false", "0"]).fill_null(False).to_numpy())
-    if len(bad):
-        raise DataError(f"{name}, row {bad[0] + 1}, column {column.name!r}: {column[int(bad[0])]!r} is no truth value.")
-    return text.is_in(["true", "1"]).to_numpy()
-
-
-def _refuse_repeats(table: pl.DataFrame, name: str) -> None:
-    if not table.width:
-        return
-    twice = np.flatnonzero(~table.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy())
-    if len(twice):
-        row = table.row(int(twice[0]))
-        same = ([a == b or (a != a and b != b) for a, b in zip(other, row, strict=True)] for other in table.iter_rows())
-        first = next(i for i, equal in enumerate(same) if all(equal))  # what is no number equals itself here
+def _scaled(rows: Rows, one: Header, cells: Cells, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return positive numbers of a column, times the unit in its header or below where a cell has none, (n,)."""
+    factor = one.scale * rows.scale.get(one.name, 1.0)
+    own = np.zeros(len(keep), bool)
+    own[list(cells.scaled)] = True
+    if factor == 1 and own.any() and (odd := ~own & keep & (cells.values < SMALL)).any():
+        cell = cells.column.filter(pl.Series(odd))[0]
         raise DataError(
-            f"{name}, row {twice[0] + 1} repeats row {first + 1} in every column ({', '.join(table.columns)}).\n"
-            f"  {len(twice)} of {len(table)} rows are repeats. Remove them: a copy would count as a new measurement."
+            f"{rows.name}, row {rows.row[odd[keep]][0]}, column {one.name!r}: {cell!r} has no unit, and other cells "
+            "have one.\n  Give it one, or write all numbers in full."
+        )
+    with np.errstate(over="ignore"):
+        values = np.where(own, cells.values, cells.values * factor)[keep]
+    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if len(bad):
+        cell = cells.column.filter(pl.Series(keep))[int(bad[0])]
+        what = "an empty cell" if cell is None else repr(cell)
+        raise DataError(f"{rows.name}, row {rows.row[bad[0]]}, column {one.name!r}: {what} is no positive number.")
+    return values
+
+
+def _no_errors(rows: Rows, one: Header, cells: Mapping[str, Cells], keep: NDArray[np.bool_]) -> bool:
+    """Say why standard errors cannot be used, where they cannot."""
+    found = cells["se"]
+    unknown = int((found.is_missing | (found.values == 0))[keep].sum())
+    if unknown:
+        rows.warnings.append(
+            f"standard errors are not used: {unknown} of {int(keep.sum())} in column {one.name!r} are zero or missing"
+        )
+    elif cells["loss"].kind == "ratio":
+        rows.warnings.append(f"standard errors in column {one.name!r} are not used: they are of perplexities")
+        return True
+    return bool(unknown)
+
+
+def _logarithm(values: NDArray[np.float64], rows: Rows, column: str) -> NDArray[np.float64]:
+    if len(low := np.flatnonzero(values <= 1)):
+        raise DataError(
+            f"{rows.name}, row {rows.row[low[0]]}, column {column!r}: {values[low[0]]:g} is no perplexity (above 1)."
+        )
+    rows.warnings.append(f"the loss is the natural logarithm of the perplexity in column {column!r}")
+    return np.log(values)
+
+
+def _product(factors: Sequence[Header]) -> str:
+    return " × ".join(one.name for one in factors)
+
+
+def _from_flops(
+    C: NDArray[np.float64], other: NDArray[np.float64], key: str, formula: str, rows: Rows
+) -> NDArray[np.float64]:
+    """Return D from operations and N, or N from operations and D, (n,)."""
+    with np.errstate(over="ignore"):
+        found = C / (6 * other)
+    if (largest := found.max()) < SMALL:
+        raise DataError(
+            f"{rows.name}: {key} computed as {formula} is at most {largest:.3g}, so that C cannot be in FLOPs.\n"
+            f"  Name a column for {key}, or say the unit of C: --columns 'C=NAME (PF-days)' or 'C=NAME (EFLOPs)'."
+        )
+    rows.warnings.append(f"{key} is computed as {formula}")
+    return found
+
+
+def _product_of(values: Mapping[str, NDArray[np.float64]], rows: Rows) -> NDArray[np.float64]:
+    """Return 6·N·D, (n,), which has to be a number."""
+    N, D = values["N"], values["D"]
+    with np.errstate(over="ignore"):
+        product = 6 * N * D
+    if len(beyond := np.flatnonzero(~(np.isfinite(product) & (product > 0)))):
+        at = beyond[0]
+        raise DataError(
+            f"{rows.name}, row {rows.row[at]}: N = {N[at]:g} and D = {D[at]:g} cannot be: 6·N·D is {product[at]:g}."
+        )
+    return product
+
+
+def _say_small(values: Mapping[str, NDArray[np.float64]], chosen: Mapping[str, Header], rows: Rows) -> None:
+    for key in ("N", "D"):
+        largest = values[key].max()
+        if largest < SMALL and key in chosen and not chosen[key].has_unit:
+            name = chosen[key].name
+            rows.warnings.append(
+                f"the largest {key} is {largest:g}: if column {name!r} counts millions or billions, say so: "
+                f"--columns '{key}={name} (M)' or '{key}={name} (B)'"
+            )
+
+
+def _say_twins(values: Mapping[str, NDArray[np.float64]], rows: Rows) -> None:
+    """Say which rows have the very loss of another of the same N and D, where losses have over two decimals."""
+    points = np.stack([values["N"], values["D"], values["loss"]], axis=1)
+    _, first, where = np.unique(points, axis=0, return_index=True, return_inverse=True)
+    hundredths = values["loss"] * 100
+    fine = np.abs(hundredths - hundredths.round()) > 1e-6
+    twins = rows.row[(first[where.ravel()] != np.arange(len(points))) & fine]
+    if len(twins):
+        rows.warnings.append(
+            f"{len(twins)} of {len(points)} rows have the N, D and loss of another, and differ elsewhere (row "
+            f"{twins[0]} is the first): if they are copies, remove them"
         )
 
 
-def _refuse_mixtures(table: pl.DataFrame, row: NDArray[np.int64], name: str) -> None:
-    for column in ONE_KIND:
-        kinds = _as_text(table[column], name).to_list() if column in table.columns else []
-        if len(set(kinds)) > 1:
-            other = next(i for i, kind in enumerate(kinds) if kind != kinds[0])
-            raise DataError(
-                f"{name}, row {row[other]}, column {column!r}: {kinds[other]!r}, and {kinds[0]!r} in row {row[0]}.\n"
-                f"  Losses of different kinds do not share a law. Fit one kind: --where {column}={kinds[0]}."
-            )
+def _trunks(table: pl.DataFrame, N: NDArray[np.float64], data: str) -> NDArray[np.int64]:
+    """Number the training runs: one size and seed, or every point where D comes from C, (n,)."""
+    if data == FROM_FLOPS:
+        return np.arange(len(table), dtype=np.int64)
+    named = next((column for column in table.columns if header(column).words[-1:] == ("seed",)), None)
+    seed = table[named].to_list() if named else [0] * len(table)
+    seeds = np.unique(np.array(list(map(str, seed))), return_inverse=True)[1]  # numbers, or names
+    return np.unique(np.stack([N, seeds]), axis=1, return_inverse=True)[1].astype(np.int64)
 
 
 def _mixed_precision(table: pl.DataFrame, row: NDArray[np.int64]) -> list[str]:
