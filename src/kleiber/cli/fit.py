@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,12 +17,15 @@ def fit(
     file: str,
     *,
     method: Literal["parametric", "isoflop", "envelope", "gradient-rule", "all"] = "parametric",
-    form: Literal["chinchilla", "equal-exponents", "power", "kaplan", "shifted", "data-constrained"] = "chinchilla",
-    delta: float = 1e-3,
+    form: Literal[
+        "chinchilla", "equal-exponents", "power", "kaplan", "shifted", "delayed", "joint", "data-constrained"
+    ] = "chinchilla",
+    delta: float | None = None,
     columns: str = "",
     where: str = "",
     budgets: str = "",
     flops: Literal["6nd", "exact"] = "6nd",
+    frequencies: float | None = None,
     force: bool = False,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -44,9 +47,10 @@ def fit(
         The estimator, or all of them; the envelope and the gradient rule take the rows of one N as its loss curve.
     form
         What the parametric method fits: E + A/N^α + B/D^β, its restrictions α = β and E = 0, Kaplan's joint form, data
-        counted from a shift, or repeats that count less (needs a column of unique data).
+        counted from a shift or after a delay, E + (A/N^α + B/D^β)^γ, or repeats that count less (needs a column of
+        unique data). The witnesses judge the first.
     delta
-        Where the Huber loss of log residuals turns linear.
+        Where the Huber loss of log residuals turns linear; by default 1.345 of their spreads. Published fits took 1e-3.
     columns
         Names of columns that are not the usual ones: N=…,D=…,loss=…,C=…,unique=….
     where
@@ -54,7 +58,9 @@ def fit(
     budgets
         Budgets of compute for IsoFLOP, in FLOPs: 1e18,1e19,….
     flops
-        Whether a column of compute is 6·N·D (checked) or an exact count.
+        Whether a column of compute is 6·N·D (checked) or an exact count; by an exact count N is C / 6D.
+    frequencies
+        The loss of token frequencies alone: points that stay there are left out.
     force
         Fit a table whose rows are all not annealed.
     bootstrap
@@ -78,7 +84,9 @@ def fit(
     exact = flops == "exact"
     chosen = [method] if method != "all" else ["parametric", "isoflop", "envelope", "gradient-rule"]
     names, compute = _pairs(columns, "--columns"), _numbers(budgets, "--budgets")
-    results = [_result(one, table, file, names, exact, compute, form, delta, force, bootstrap, seed) for one in chosen]
+    options = {"form": form, "delta": delta, "force": force, "bootstrap": bootstrap, "seed": seed}
+    shared = {"columns": names, "exact_flops": exact, "budgets": compute, "frequencies": frequencies}
+    results = results_of(table, chosen, name=file, **shared, **options)
     if out is not None:
         for result in results:
             _write(result, out / f"{result.method}.json")
@@ -138,32 +146,39 @@ def _write(result: FitResult, path: Path) -> None:
         save(figure(f"{path.stem}.valleys", "", text, text, text, points, drawn), path.parent)
 
 
-def _result(
-    method: str,
+def results_of(
     table: pl.DataFrame,
-    file: str,
-    columns: dict[str, str],
-    exact: bool,
-    budgets: list[float],
-    form: str,
-    delta: float,
-    force: bool,
-    bootstrap: int,
-    seed: int,
-) -> FitResult:
+    methods: list[str],
+    *,
+    name: str = "the table",
+    columns: dict[str, str] | None = None,
+    exact_flops: bool = False,
+    budgets: list[float] | None = None,
+    frequencies: float | None = None,
+    **options: Any,
+) -> list[FitResult]:
+    """Return the results of the methods, those of points under one verdict."""
     from kleiber.scaling import frontier
+    from kleiber.scaling.exclusions import leave_out
     from kleiber.scaling.fit import fit as parametric
     from kleiber.scaling.observations import Observations
-    from kleiber.scaling.uncertainty import examine
+    from kleiber.scaling.witnesses import agree, examine
 
-    if method in ("envelope", "gradient-rule"):
-        curves = frontier.curves_of(table, columns, file, exact_flops=exact)
-        return frontier.envelope(curves) if method == "envelope" else frontier.gradient_rule(curves)
-    points = Observations.of(table, columns, file, exact_flops=exact)
-    if method == "isoflop":
-        return frontier.isoflop(points, budgets or None, seed=seed, force=force)
-    found = parametric(points, form, delta=delta, bootstrap=bootstrap, seed=seed, force=force)
-    return examine(found, points)
+    found: dict[str, FitResult] = {}
+    if {"parametric", "isoflop"} & set(methods):
+        points = leave_out(Observations.of(table, columns, name, exact_flops=exact_flops), frequencies)
+        own = {key: options[key] for key in ("seed", "force") if key in options}
+        valleys = frontier.isoflop(points, budgets or None, **own)
+        law = options if "parametric" in methods else {**options, "form": "chinchilla"}
+        found["parametric"] = examine(parametric(points, **law), points, valleys)
+        judge = found["parametric"]
+        if judge.form != "chinchilla":
+            judge = examine(parametric(points, **{**options, "form": "chinchilla"}), points, valleys)
+        found["isoflop"] = agree(valleys, judge)
+    if {"envelope", "gradient-rule"} & set(methods):
+        curves = frontier.curves_of(table, columns, name, exact_flops=exact_flops)
+        found |= {"envelope": frontier.envelope(curves), "gradient-rule": frontier.gradient_rule(curves)}
+    return [found[method] for method in methods]
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:

@@ -45,6 +45,7 @@ OWN = "flops_6nd"  # a table with this column counts operations exactly and know
 DERIVED = "C / 6N"  # the name of D where a table lists budgets of compute, each with runs of its own
 MOST_COLUMNS = 10_000
 TOLERANCE = 0.01  # of C against 6·N·D
+EFFECTIVE = "n_effective"  # the column of C / 6D in kleiber's own tables, and what such an N is called in others
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ class Observations:
         Whether the points are final ones; False when the table says that none is.
     unique, se
         float64 (n,) or None: data of which D are repeats, in the unit of D, and the standard error of each loss.
+    counted
+        float64 (n,) or None: parameters as the table counts them, where operations are known exactly and N is C / 6D,
+        so that C = 6·N·D holds.
     """
 
     N: NDArray[np.float64]
@@ -78,6 +82,7 @@ class Observations:
     annealed: bool = True
     unique: NDArray[np.float64] | None = None
     se: NDArray[np.float64] | None = None
+    counted: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.N)
@@ -152,11 +157,21 @@ class Observations:
             )
         if "C" not in values:
             values["C"] = product
+        elif (effective := effective_size(values["N"], values["D"], values["C"])) is not None and (
+            exact_flops or OWN in table.columns or _is_overhead(values["N"], effective)
+        ):
+            values["counted"], values["N"] = values["N"], effective
+            ratio = np.quantile(effective / values["counted"], [0, 1])
+            warnings.append(
+                f"N is C / 6D, {ratio[0]:.3g} to {ratio[1]:.3g} times {chosen['N']!r}: column {chosen['C']!r} counts "
+                "operations exactly"
+            )
+            chosen |= {"N": EFFECTIVE, "counted": chosen["N"]}
         elif not exact_flops and OWN not in table.columns:
             _refuse_other_flops(values["C"], product, row, f"{name}, column {chosen['C']!r}")
         seed = table["seed"].to_list() if "seed" in table.columns else [0] * len(table)
         seeds = np.unique(np.array(list(map(str, seed))), return_inverse=True)[1]  # numbers, or names
-        trunk = np.unique(np.stack([values["N"], seeds]), axis=1, return_inverse=True)[1]
+        trunk = np.unique(np.stack([values.get("counted", values["N"]), seeds]), axis=1, return_inverse=True)[1]
         if chosen["D"] == DERIVED:
             trunk = np.arange(len(table))
         return cls(
@@ -174,8 +189,12 @@ class Observations:
 
     def take(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Observations:
         """Return some of the points: `keep` is a mask, (n,), or indices, (m,)."""
-        parts = {key: getattr(self, key)[keep] for key in ALIASES if getattr(self, key) is not None}
+        parts = {key: getattr(self, key)[keep] for key in (*ALIASES, "counted") if getattr(self, key) is not None}
         return replace(self, **parts, cluster=np.unique(self.cluster[keep], return_inverse=True)[1])
+
+    def recounted(self) -> Observations:
+        """Return the points with N as the table counts it."""
+        return self if self.counted is None else replace(self, N=self.counted, counted=None)
 
     def ranges(self) -> dict[str, list[float]]:
         """Return the smallest and largest value of each quantity."""
@@ -327,6 +346,32 @@ def _refuse_mixtures(table: pl.DataFrame, row: NDArray[np.int64], name: str) -> 
                 f"{name}, row {row[other]}, column {column!r}: {kinds[other]!r}, and {kinds[0]!r} in row {row[0]}.\n"
                 f"  Losses of different kinds do not share a law. Fit one kind: --where {column}={kinds[0]}."
             )
+
+
+def effective_size(
+    N: NDArray[np.float64], D: NDArray[np.float64], C: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return C / 6D, (n,), the same for all points of a size; None where a size has no such number, or it is N."""
+    found = C / (6 * D)
+    for size in np.unique(N):
+        at = size == N
+        level = float(np.median(found[at]))
+        if np.abs(found[at] / level - 1).max() > TOLERANCE:
+            return None
+        found[at] = level
+    return None if np.abs(found / N - 1).max() <= TOLERANCE else found
+
+
+def _is_overhead(N: NDArray[np.float64], effective: NDArray[np.float64]) -> bool:
+    """Say whether a count of operations differs from 6·N·D as embeddings or attention make it differ.
+
+    By a factor that falls or rises steadily with size; one and the same factor is a unit or a mistake.
+    """
+    _, first = np.unique(N, return_index=True)
+    ratio = np.log(effective[first] / N[first])
+    steps = np.diff(ratio)
+    is_steady = bool((steps <= TOLERANCE).all() or (steps >= -TOLERANCE).all())
+    return is_steady and float(np.ptp(ratio)) > 5 * TOLERANCE and float(np.abs(ratio).max()) < np.log(20)
 
 
 def _refuse_other_flops(C: NDArray[np.float64], product: NDArray[np.float64], row: NDArray, where: str) -> None:
