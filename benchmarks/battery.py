@@ -22,11 +22,10 @@ from collections import Counter
 import numpy as np
 from kinds import KINDS, Table
 
-from kleiber.cli.fit import results_of
 from kleiber.errors import KleiberError
+from kleiber.scaling.methods import METHODS, fit_table
 from kleiber.scaling.result import FitResult
 
-METHODS = ("parametric", "isoflop", "envelope", "gradient-rule")
 VERDICTS = ("right", "wrong", "refused", "coy")
 MOST_WRONG, MOST_COY = 0.05, 0.1
 
@@ -58,7 +57,7 @@ def main() -> int:
             table = kind(np.random.default_rng([asked.seed, draw, k]))
             label = table.kind
             try:
-                results = results_of(table.frame, list(METHODS), bootstrap=asked.bootstrap)
+                results = fit_table(table.frame, METHODS, bootstrap=asked.bootstrap)
                 found = {result.method: result for result in results}
             except KleiberError as error:
                 found = {}

@@ -74,6 +74,7 @@ def fit(
     """
     from json import dumps
 
+    from kleiber.scaling.methods import fit_table
     from kleiber.scaling.observations import read_table, select
     from kleiber.scaling.words import describe
 
@@ -84,9 +85,10 @@ def fit(
     exact = flops == "exact"
     chosen = [method] if method != "all" else ["parametric", "isoflop", "envelope", "gradient-rule"]
     names, compute = _pairs(columns, "--columns"), _numbers(budgets, "--budgets")
-    options = {"form": form, "delta": delta, "force": force, "bootstrap": bootstrap, "seed": seed}
-    shared = {"columns": names, "exact_flops": exact, "budgets": compute, "frequencies": frequencies}
-    results = results_of(table, chosen, name=file, **shared, **options)
+    asked: dict[str, Any] = {"name": file, "columns": names, "exact_flops": exact, "budgets": compute}
+    asked |= {"frequencies": frequencies, "form": form, "delta": delta, "force": force}
+    asked |= {"bootstrap": bootstrap, "seed": seed}
+    results = fit_table(table, list(chosen), **asked)
     if out is not None:
         for result in results:
             _write(result, out / f"{result.method}.json")
@@ -144,41 +146,6 @@ def _write(result: FitResult, path: Path) -> None:
         text = "Loss against size at equal compute"
         drawn = [one.encode(x=x, y=y, color=colour) for one in layers]
         save(figure(f"{path.stem}.valleys", "", text, text, text, points, drawn), path.parent)
-
-
-def results_of(
-    table: pl.DataFrame,
-    methods: list[str],
-    *,
-    name: str = "the table",
-    columns: dict[str, str] | None = None,
-    exact_flops: bool = False,
-    budgets: list[float] | None = None,
-    frequencies: float | None = None,
-    **options: Any,
-) -> list[FitResult]:
-    """Return the results of the methods, those of points under one verdict."""
-    from kleiber.scaling import frontier
-    from kleiber.scaling.exclusions import leave_out
-    from kleiber.scaling.fit import fit as parametric
-    from kleiber.scaling.observations import Observations
-    from kleiber.scaling.witnesses import agree, examine
-
-    found: dict[str, FitResult] = {}
-    if {"parametric", "isoflop"} & set(methods):
-        points = leave_out(Observations.of(table, columns, name, exact_flops=exact_flops), frequencies)
-        own = {key: options[key] for key in ("seed", "force") if key in options}
-        valleys = frontier.isoflop(points, budgets or None, **own)
-        law = options if "parametric" in methods else {**options, "form": "chinchilla"}
-        found["parametric"] = examine(parametric(points, **law), points, valleys)
-        judge = found["parametric"]
-        if judge.form != "chinchilla":
-            judge = examine(parametric(points, **{**options, "form": "chinchilla"}), points, valleys)
-        found["isoflop"] = agree(valleys, judge)
-    if {"envelope", "gradient-rule"} & set(methods):
-        curves = frontier.curves_of(table, columns, name, exact_flops=exact_flops)
-        found |= {"envelope": frontier.envelope(curves), "gradient-rule": frontier.gradient_rule(curves)}
-    return [found[method] for method in methods]
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:

@@ -89,7 +89,7 @@ def other_forms(observations: Observations, delta: float) -> list[dict[str, Any]
 def frontier_slope(form: Form, values: dict[str, float], observations: Observations) -> float:
     """Return the slope of ln N_opt on ln C over the measured budgets, by search: for forms that have no formula."""
     c = np.log(6 * observations.N * observations.D)
-    budgets = np.linspace(*np.quantile(c, [0.1, 0.9]), BUDGETS)
+    budgets = np.linspace(float(np.quantile(c, 0.1)), float(np.quantile(c, 0.9)), BUDGETS)
     n = np.linspace(np.log(observations.N.min() / 300), np.log(observations.N.max() * 300), 4001)
     least = values.get("D_0", 0.0) * (1 + 1e-9) if form.name == "delayed" else 0.0
     best = []

@@ -41,7 +41,8 @@ def plateau(observations: Observations, frequencies: float | None = None) -> NDA
     """
     loss = observations.loss
     spread, free = spread_of_seeds(observations)
-    noise = NEAR * (spread if free >= 2 else USUAL * float(np.median(loss)))
+    usual = USUAL * float(np.median(loss)) if observations.se is None else float(np.median(observations.se))
+    noise = NEAR * (spread if free >= 2 else usual)
     if frequencies is not None:
         return np.asarray(loss > frequencies - noise)
     level, on = float(loss.max()), np.zeros(len(loss), bool)

@@ -169,9 +169,8 @@ def _resampled(
     for key, values in zip(("a", "b"), np.array(slopes).T, strict=True):
         low, high = np.quantile(values, [0.025, 0.975])
         intervals[key] = [min(float(low), result.intervals[key][0]), max(float(high), result.intervals[key][1])]
-    return replace(
-        result, intervals=intervals, identified=identified(a=intervals["a"][1] - intervals["a"][0] <= NARROW)
-    )
+    known = intervals["a"][1] - intervals["a"][0] <= NARROW
+    return replace(result, intervals=intervals, identified=identified(a=known), usable=known)
 
 
 def gradient_rule(

@@ -21,9 +21,10 @@ from kleiber.scaling.bootstrap import Fitted
 from kleiber.scaling.observations import Observations
 from kleiber.scaling.solver import log_law
 
-__all__ = ["Finding", "Residuals", "between_sizes", "lack_of_fit", "patterns"]
+__all__ = ["UNLIKELY", "Finding", "Residuals", "between_sizes", "lack_of_fit", "patterns"]
 
 Array = NDArray[np.float64]
+UNLIKELY = 0.001  # as much by luck alone: there are ten such tests
 FEW = 3  # degrees of freedom that a test needs
 MANY = 16  # sizes or amounts of data that are looked at one by one
 TINY = 1e-18  # a variance that is rounding
@@ -81,6 +82,10 @@ class Residuals:
         runs, count, mean = self._runs()
         inside, free = self._within_runs(self.value)
         point = max(float(inside @ inside) / max(free, 1), TINY)
+        pure, pure_free = _pure_error(self, self.cluster)
+        misfit = _tested("within runs", float(inside @ inside) - pure, free - pure_free, pure, pure_free)
+        if misfit and misfit[0].probability < UNLIKELY:  # what is left is not luck: second seeds tell what luck is
+            point = pure / pure_free
         size = np.unique(self.N, return_inverse=True)[1][np.unique(self.cluster, return_index=True)[1]]
         own = (np.bincount(size, mean) / np.bincount(size))[size]
         seeds = max(float(((mean - own) ** 2).sum()) - (runs - len(np.unique(size))) * point / count.mean(), 0.0)
@@ -158,7 +163,7 @@ def _whitened(residuals: Residuals) -> tuple[Array, Array, Array]:
     root = np.linalg.cholesky(residuals.covariance)
     value, slopes = np.linalg.solve(root, residuals.value), np.linalg.solve(root, residuals.slopes)
     basis = _basis(slopes)
-    return root, value - basis @ (basis.T @ value), basis
+    return np.asarray(root), value - basis @ (basis.T @ value), basis
 
 
 def _unfollowed(root: Array, basis: Array, direction: Array) -> Array:
@@ -180,7 +185,10 @@ def _along_data(residuals: Residuals) -> Iterator[tuple[str, int, Array]]:
     if 4 <= len(amounts) <= MANY:
         for amount in amounts:
             yield f"at D = {amount:.3g}", len(amounts), (amount == residuals.D).astype(float)[:, None]
-        yield "of the means at each D", 1, (residuals.D[:, None] == amounts).astype(float)
+        mean = [float(residuals.value[amount == residuals.D].mean()) for amount in amounts]
+        worst = amounts[int(np.argmax(np.abs(mean)))]
+        name = f"of the means at each D, most at {worst:.3g}"
+        yield name, 1, (residuals.D[:, None] == amounts).astype(float)
 
 
 def lack_of_fit(residuals: Residuals) -> list[Finding]:

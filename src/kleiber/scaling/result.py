@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["IDENTIFIABLE", "FitResult", "identified"]
+__all__ = ["IDENTIFIABLE", "REFUSABLE", "FitResult", "identified"]
 
 IDENTIFIABLE = ("E", "A", "B", "alpha", "beta", "a")
 REFUSABLE = ("a", "b")

@@ -18,7 +18,7 @@ from kleiber.scaling.bootstrap import Fitted
 from kleiber.scaling.cuts import Refit, refits
 from kleiber.scaling.fit import NARROW
 from kleiber.scaling.holdouts import fit_best, holdout
-from kleiber.scaling.misfit import Residuals, between_sizes, lack_of_fit, patterns
+from kleiber.scaling.misfit import UNLIKELY, Residuals, between_sizes, lack_of_fit, patterns
 from kleiber.scaling.observations import Observations
 from kleiber.scaling.result import FitResult
 from kleiber.scaling.uncertainty import PROFILED, profile
@@ -26,11 +26,13 @@ from kleiber.scaling.valleys import isoflop
 
 __all__ = ["Witness", "agree", "examine"]
 
+NOT_USABLE = "a is not usable"
+OF_DATA = ("repeats", "schedule")  # witnesses that speak of the points, whatever is fitted to them
+OF_LAW = {"pattern", "second seeds", "sizes", "cuts", "hold-outs", "forms"}  # against one of them no parameter is known
 SIZES, AMOUNTS = 5, 4  # that a table has at least
 EPOCHS = 4.0  # up to which repeated data count as new (Muennighoff et al. 2023, arXiv:2305.16264)
-UNLIKELY = 0.002  # as much by luck alone: there are ten such tests
 BETWEEN = 3.0  # times the variance that luck of runs allows between sizes
-MOVED = 3.0  # standard deviations of a, without an edge of the table
+MOVED = 3.3  # standard deviations of a, without an edge of the table
 MISSED = 3.0  # units of luck, of points that were left out
 LUCKY = 1.5  # units of luck: nearer than that, a naive guess that is nearer still has won by luck
 BETTER = 0.5  # of the law's objective, where a form that contains it is another law
@@ -77,7 +79,7 @@ def examine(result: FitResult, observations: Observations, valleys: FitResult | 
         known = {**result.identified, "a": False}
         asked = "" if result.form == "chinchilla" else "; witnesses are asked about the law itself, --form chinchilla"
         return replace(
-            result, identified=known, warnings=(f"a is not usable: nothing vouches for it{asked}", *result.warnings)
+            result, identified=known, warnings=(f"{NOT_USABLE}: nothing vouches for it{asked}", *result.warnings)
         )
     delta = float(result.settings["delta"])
     fitted, _ = fit_best(observations, delta)
@@ -107,7 +109,10 @@ def examine(result: FitResult, observations: Observations, valleys: FitResult | 
         ),
         *_data(observations),
     ]
-    known["a"] = not any(one.agrees is False for one in witnesses)
+    against = {one.name for one in witnesses if one.agrees is False}
+    known["a"] = not against
+    if against & OF_LAW:
+        known = dict.fromkeys(known, False)
     return replace(
         result,
         identified=known,
@@ -122,20 +127,25 @@ def examine(result: FitResult, observations: Observations, valleys: FitResult | 
 
 
 def agree(result: FitResult, examined: FitResult) -> FitResult:
-    """Return another estimator's result under the verdict on the same points' parametric fit."""
+    """Return an IsoFLOP result under the verdict on the same points.
+
+    A table that was made for IsoFLOP, with budgets of its own, is judged without the law: its minima need no form. They
+    have to agree with the parametric fit all the same, and what is wrong with the data is wrong with them.
+    """
     if result.status == "REFUSED":
         return result
-    usable = result.status == "CONVERGED" and result.identified["a"] and examined.usable
-    warnings = result.warnings
-    if not examined.usable:
-        reason = next(
-            (w for w in examined.warnings if w.startswith("a is not usable")),
-            "a is not usable: the parametric fit was refused",
-        )
-        warnings = (reason, *warnings)
-    elif not usable:
-        low, high = result.intervals["a"]
-        warnings = (f"a is not usable: its interval, {low:.3f} to {high:.3f}, is wider than {NARROW:g}", *warnings)
+    low, high = result.intervals["a"]
+    doubts = [f"its interval, {low:.3f} to {high:.3f}, is wider than {NARROW:g}"] if high - low > NARROW else []
+    if result.settings.get("budgets_of") == "the table":
+        doubts += [one["says"] for one in examined.witnesses if one["name"] in OF_DATA and one["agrees"] is False]
+        other = examined.intervals.get("a")
+        if other is not None and not (low <= other[1] and other[0] <= high):
+            doubts.append(f"it gives {low:.3f} to {high:.3f}, and the parametric fit {other[0]:.3f} to {other[1]:.3f}")
+    elif not examined.usable:
+        doubts += [one["says"] for one in examined.witnesses if one["agrees"] is False]
+        doubts += [] if examined.witnesses else [examined.warnings[-1] if examined.warnings else "no law was fitted"]
+    usable = result.status == "CONVERGED" and not doubts
+    warnings = (f"{NOT_USABLE}: {'; '.join(doubts)}", *result.warnings) if doubts else result.warnings
     return replace(result, identified={**result.identified, "a": usable}, usable=usable, warnings=warnings)
 
 
@@ -145,7 +155,7 @@ def _verdict(witnesses: list[Witness]) -> list[str]:
     if not against:
         return []
     silent = [one.says for one in witnesses if one.agrees is None]
-    said = ["a is not usable: " + "; ".join([one.says for one in against] + silent)]
+    said = [f"{NOT_USABLE}: " + "; ".join([one.says for one in against] + silent)]
     settles = list(dict.fromkeys(one.settles for one in against if one.settles))
     return said + (["what would settle it: " + "; ".join(settles)] if settles else [])
 
@@ -214,7 +224,8 @@ def _patterns(residuals: Residuals) -> Witness:
     found = patterns(residuals)
     if found and found[0].probability < UNLIKELY:
         one = found[0]
-        says = f"the residuals follow a pattern {one.pattern} ({100 * one.spread:.2g} % of the loss, p = {one.probability:.1g})"
+        size = f"{100 * one.spread:.2g} % of the loss, p = {one.probability:.1g}"
+        says = f"the residuals follow a pattern {one.pattern} ({size})"
         return Witness(
             "pattern", False, says, "the runs of that pattern again, with rate, warm-up, batch and schedule checked"
         )
@@ -284,7 +295,8 @@ def _forms(observations: Observations, delta: float) -> Witness:
     found = min(other_forms(observations, delta), key=lambda row: row["objective"])
     adds = {"delayed": f"a delay of {found['adds']:.3g} in D", "joint": f"γ = {found['adds']:.3g}"}[found["form"]]
     if found["objective"] < BETTER * found["law"]:
-        says = f"a form with {adds} leaves {found['objective'] / found['law']:.2g} of what the law leaves, and its a is {found['a']:.3f}"
+        left = found["objective"] / found["law"]
+        says = f"a form with {adds} leaves {left:.2g} of what the law leaves, and its a is {found['a']:.3f}"
         return Witness("forms", False, says, f"--form {found['form']}, and runs at the least data again", found["a"])
     return Witness("forms", True, "no form that contains the law is much better")
 
