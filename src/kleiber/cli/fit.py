@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from kleiber.scaling.result import FitResult
 
 __all__ = ["fit"]

@@ -39,7 +39,7 @@ def band(observations: Observations, delta: float) -> list[dict[str, Any]]:
             if refusal(part, len(PARAMETERS), force=True):
                 continue
             for factor in FACTORS:
-                problem, z, centre = problem_of(part, factor * delta)
+                problem, z, _ = problem_of(part, factor * delta)
                 solved = problem.solve(problem.starts(z)[::EVERY], z)
                 theta = solved.theta[int(solved.objective.argmin())]
                 alpha, beta = theta[3:]

@@ -33,8 +33,8 @@ class Refit(NamedTuple):
 
     Attributes
     ----------
-    a, moved, allowed
-        The exponent, how far it moved, and the standard deviation that luck gives such a move.
+    a, spread, moved, allowed
+        The exponent with its standard error, how far it moved, and the standard deviation that luck gives such a move.
     error, luck
         Root mean square error of the points left out, in nats, and what luck and the refit's own error allow.
     nearest, line
@@ -44,6 +44,7 @@ class Refit(NamedTuple):
     left_out: str
     points: int
     a: float
+    spread: float
     moved: float
     allowed: float
     error: float
@@ -90,7 +91,8 @@ def refits(observations: Observations, fitted: Fitted, residuals: Residuals) -> 
         law, slopes = log_law(theta, problem.x, problem.y)
         through = np.zeros((5, len(keep)))  # how luck of each point moves the refitted parameters
         through[:, keep] = np.linalg.pinv(slopes[keep], rcond=1e-9)
-        move = _direction(theta) @ through - whole
+        own = _direction(theta) @ through
+        move = own - whole
         unforeseen = np.eye(len(keep))[left] - slopes[left] @ through
         nearest, line = naive_errors(observations, keep)
         loss = observations.loss[left]
@@ -99,6 +101,7 @@ def refits(observations: Observations, fitted: Fitted, residuals: Residuals) -> 
                 name,
                 int(left.sum()),
                 _exponent(theta),
+                float(np.sqrt(own @ residuals.covariance @ own)),
                 _exponent(theta) - _exponent(fitted.theta),
                 float(np.sqrt(move @ residuals.covariance @ move)),
                 _rms(np.exp(law[left]) - loss),

@@ -233,7 +233,10 @@ def gradient_rule(
         settings={"threshold": threshold, "start": start, "smooth": smooth, "sensitivity": band},
         **known,
     )
-    return replace(result, identified=identified())
+    if result.status != "CONVERGED":
+        return result
+    slope = f"the rule's slope is {result.estimates['a']:.4f}: what the study computed, and no exponent of a best size"
+    return replace(result, identified=identified(), warnings=(*result.warnings, slope))
 
 
 def _flat(fits: list[tuple[LossCurve, float, float]], threshold: float) -> list[Optimum]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -152,7 +153,7 @@ def between_sizes(residuals: Residuals) -> tuple[float, str]:
     along = {}
     for size in sizes:
         along[f"at N = {size:.3g}"] = (size == residuals.N).astype(float)[:, None]
-    for size, larger in zip(sizes[1:-2], sizes[2:-1], strict=True):
+    for size, larger in pairwise(sizes[1:-1]):
         along[f"as a step between N = {size:.3g} and {larger:.3g}"] = (larger <= residuals.N).astype(float)[:, None]
     strength = {name: float(((_unfollowed(root, basis, one).T @ left) ** 2).sum()) for name, one in along.items()}
     return float(((inner.T @ left) ** 2).sum()) / inner.shape[1], max(strength, key=lambda name: strength[name])

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from kleiber.scaling.band import band, other_forms
-from kleiber.scaling.bootstrap import Fitted
 from kleiber.scaling.cuts import Refit, refits
 from kleiber.scaling.fit import NARROW
 from kleiber.scaling.holdouts import fit_best, holdout
@@ -33,6 +32,7 @@ SIZES, AMOUNTS = 5, 4  # that a table has at least
 EPOCHS = 4.0  # up to which repeated data count as new (Muennighoff et al. 2023, arXiv:2305.16264)
 BETWEEN = 3.0  # times the variance that luck of runs allows between sizes
 MOVED = 3.3  # standard deviations of a, without an edge of the table
+DOUBTFUL = 2.0  # and from which on the interval of a holds that of the cut too
 MISSED = 3.0  # units of luck, of points that were left out
 LUCKY = 1.5  # units of luck: nearer than that, a naive guess that is nearer still has won by luck
 BETTER = 0.5  # of the law's objective, where a form that contains it is another law
@@ -70,8 +70,9 @@ def examine(result: FitResult, observations: Observations, valleys: FitResult | 
 
     Returns
     -------
-    The result with `witnesses`, `usable`, profiles and hold-outs. The interval of a is the wider of that of luck
-    (``settings["interval_of_luck"]``) and the band of choices (``settings["band_of_choices"]``).
+    The result with `witnesses`, `usable`, profiles and hold-outs. The interval of a holds that of luck
+    (``settings["interval_of_luck"]``), the band of choices (``settings["band_of_choices"]``), and those of cuts that
+    move a by more than twice what luck allows: they may be right, and all points together wrong.
     """
     if result.status == "REFUSED" or result.method != "parametric":
         return result
@@ -91,22 +92,22 @@ def examine(result: FitResult, observations: Observations, valleys: FitResult | 
     choices = band(observations, delta)
     spread = [min(row["a"] for row in choices), max(row["a"] for row in choices)]
     luck = result.intervals["a"]
-    wide = [min(luck[0], spread[0]), max(luck[1], spread[1])]
+    residuals = Residuals.of(observations, fitted)
+    without = refits(observations, fitted, residuals)
+    doubtful = [value for one in without if _share(one) > DOUBTFUL for value in _interval(one)]
+    wide = [min(luck[0], spread[0], *doubtful), max(luck[1], spread[1], *doubtful)]
     flat = [key for key in ("alpha", "beta", "a") if not known[key]]
     witnesses = [
         _design(observations),
         _parametric(result, flat, luck),
-        *_other_count(observations, choices),
+        *_other_count(observations, choices, luck),
         _isoflop(valleys, luck),
-        *_fit(observations, fitted),
+        _patterns(residuals),
+        *_replicates(residuals),
+        *_sizes(residuals),
+        *_refitted(without),
         _forms(observations, delta),
-        Witness(
-            "choices",
-            wide[1] - wide[0] <= NARROW,
-            f"a runs from {spread[0]:.3f} to {spread[1]:.3f} by form, δ, count and cut",
-            "a wider range of N and D",
-            interval=spread,
-        ),
+        _choices(spread, wide, luck),
         *_data(observations),
     ]
     against = {one.name for one in witnesses if one.agrees is False}
@@ -134,9 +135,14 @@ def agree(result: FitResult, examined: FitResult) -> FitResult:
     """
     if result.status == "REFUSED":
         return result
+    is_own = result.settings.get("budgets_of") == "the table"
     low, high = result.intervals["a"]
+    if not is_own and examined.usable:  # choices and doubtful edges move the minima as they move the law
+        luck, wide = examined.settings["interval_of_luck"], examined.intervals["a"]
+        low, high = max(low - luck[0] + wide[0], 0.0), min(high - luck[1] + wide[1], 1.0)
+        result = replace(result, intervals=result.intervals | {"a": [low, high]})
     doubts = [f"its interval, {low:.3f} to {high:.3f}, is wider than {NARROW:g}"] if high - low > NARROW else []
-    if result.settings.get("budgets_of") == "the table":
+    if is_own:
         doubts += [one["says"] for one in examined.witnesses if one["name"] in OF_DATA and one["agrees"] is False]
         other = examined.intervals.get("a")
         if other is not None and not (low <= other[1] and other[0] <= high):
@@ -182,12 +188,22 @@ def _parametric(result: FitResult, flat: list[str], luck: list[float]) -> Witnes
     return Witness("parametric", agrees, says, "a wider range of N and D, and second seeds", a, luck)
 
 
-def _other_count(observations: Observations, choices: list[dict[str, Any]]) -> list[Witness]:
+def _other_count(observations: Observations, choices: list[dict[str, Any]], luck: list[float]) -> list[Witness]:
     if observations.counted is None:
         return []
     values = [row["a"] for row in choices if row["N"] == "as counted" and row["cut"] == "all points"]
-    says = f"with N as the table counts it a is {min(values):.3f} to {max(values):.3f}"
-    return [Witness("other counts", True, says, interval=[min(values), max(values)])]
+    low, high = min(values), max(values)
+    says = f"with N as the table counts it a is {low:.3f} to {high:.3f}"
+    agrees = low <= luck[1] and luck[0] <= high
+    return [
+        Witness("other counts", agrees, says, "larger models, of which embeddings are a small part", None, [low, high])
+    ]
+
+
+def _choices(spread: list[float], wide: list[float], luck: list[float]) -> Witness:
+    says = f"a runs from {spread[0]:.3f} to {spread[1]:.3f} by form, δ, count and cut"
+    is_wider = wide[1] - wide[0] > NARROW >= luck[1] - luck[0]
+    return Witness("choices", not is_wider, says, "a wider range of N and D", None, spread)
 
 
 def _isoflop(valleys: FitResult, luck: list[float]) -> Witness:
@@ -209,17 +225,6 @@ def _isoflop(valleys: FitResult, luck: list[float]) -> Witness:
     )
 
 
-def _fit(observations: Observations, fitted: Fitted) -> list[Witness]:
-    """Ask the residuals and the refits."""
-    residuals = Residuals.of(observations, fitted)
-    return [
-        _patterns(residuals),
-        *_replicates(observations, residuals),
-        *_sizes(residuals),
-        *_refitted(refits(observations, fitted, residuals)),
-    ]
-
-
 def _patterns(residuals: Residuals) -> Witness:
     found = patterns(residuals)
     if found and found[0].probability < UNLIKELY:
@@ -232,7 +237,7 @@ def _patterns(residuals: Residuals) -> Witness:
     return Witness("pattern", True, "the residuals follow no pattern by N and D")
 
 
-def _replicates(observations: Observations, residuals: Residuals) -> list[Witness]:
+def _replicates(residuals: Residuals) -> list[Witness]:
     found = lack_of_fit(residuals)
     if not found:
         return []
@@ -265,8 +270,8 @@ def _sizes(residuals: Residuals) -> list[Witness]:
 def _refitted(found: list[Refit]) -> list[Witness]:
     if not found:
         return [Witness("cuts", None, "no edge of the table can be left out")]
-    moved = max(found, key=lambda one: abs(one.moved) / max(one.allowed, 1e-12))
-    share = abs(moved.moved) / max(moved.allowed, 1e-12)
+    moved = max(found, key=_share)
+    share = _share(moved)
     says = (
         f"without the {_name(moved)} a moves by {moved.moved:+.3f} to {moved.a:.3f}, {share:.2g} times what luck allows"
     )
@@ -285,6 +290,16 @@ def _refitted(found: list[Refit]) -> list[Witness]:
         Witness("cuts", share <= MOVED, says, edge, moved.a),
         Witness("hold-outs", units <= MISSED and not lost, held, edge),
     ]
+
+
+def _share(one: Refit) -> float:
+    """Return how far a moved, in standard deviations of such a move."""
+    return abs(one.moved) / max(one.allowed, 1e-12)
+
+
+def _interval(one: Refit) -> tuple[float, float]:
+    """Return the 95 % interval of a without some points."""
+    return max(one.a - 1.96 * one.spread, 0.0), min(one.a + 1.96 * one.spread, 1.0)
 
 
 def _name(one: Refit) -> str:
