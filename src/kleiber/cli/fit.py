@@ -127,6 +127,8 @@ def _write(result: FitResult, path: Path) -> None:
 
     write_atomic(path, dumps(result.to_dict(), indent=1, sort_keys=True, allow_nan=False) + "\n")
     for parameter, one in result.profiles.items():
+        if parameter == "a" and not result.usable:
+            continue  # its lowest point would be the number that was refused
         rows = [{"value": v, "rise": r} for v, r in zip(one["values"], one["rise"], strict=True)]
         line = layer().mark_line(point=True).encode(x=alt.X("value:Q", title=parameter), y="rise:Q")
         text = f"Best objective at each fixed {parameter}, above the optimum"
