@@ -24,7 +24,7 @@ BUDGETS = 9
 
 
 def band(observations: Observations, delta: float) -> list[dict[str, Any]]:
-    """Return a for each form, δ, count of N and of FLOPs, and cut: all points, or none of the smallest or largest."""
+    """Return a for each form, δ, count of N and of FLOPs, and cut of one edge."""
     cuts = {"all points": np.ones(len(observations), bool)}
     for key, unit in UNIT.items():
         value = getattr(observations, key)
@@ -87,7 +87,7 @@ def other_forms(observations: Observations, delta: float) -> list[dict[str, Any]
 
 
 def frontier_slope(form: Form, values: dict[str, float], observations: Observations) -> float:
-    """Return the slope of ln N_opt on ln C over the measured budgets, by search: for forms that have no formula."""
+    """Return the slope of ln N_opt on ln C over the measured budgets, by search."""
     c = np.log(6 * observations.N * observations.D)
     budgets = np.linspace(float(np.quantile(c, 0.1)), float(np.quantile(c, 0.9)), BUDGETS)
     n = np.linspace(np.log(observations.N.min() / 300), np.log(observations.N.max() * 300), 4001)

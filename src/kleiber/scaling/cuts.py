@@ -54,7 +54,7 @@ class Refit(NamedTuple):
 
 
 def cuts(observations: Observations) -> dict[str, NDArray[np.bool_]]:
-    """Return which points stay without each edge: of N and D one value or some, and a fifth of the range of ln C."""
+    """Return which points stay without each edge of N and D, and without a fifth of the range of ln C."""
     found = {}
     for key, most, stay in (("N", 3, SIZES), ("D", 2, AMOUNTS)):
         value = getattr(observations, key)
@@ -114,7 +114,10 @@ def refits(observations: Observations, fitted: Fitted, residuals: Residuals) -> 
 
 
 def naive_errors(observations: Observations, keep: NDArray[np.bool_]) -> tuple[float, float | None]:
-    """Return the errors in nats of the nearest point that stays, and of a line of ln L on ln C, on the others."""
+    """Return errors in nats on the points left out: of the nearest that stays, and of a line in ln C.
+
+    `keep` is a mask of the points, (n,). No line where all C are the same.
+    """
     n, d, c, z = (np.log(getattr(observations, key)) for key in ("N", "D", "C", "loss"))
     loss = observations.loss
     distance = (n[~keep][:, None] - n[keep]) ** 2 + (d[~keep][:, None] - d[keep]) ** 2

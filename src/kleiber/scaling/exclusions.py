@@ -58,7 +58,7 @@ def plateau(observations: Observations, frequencies: float | None = None) -> NDA
 
 
 def diverged(observations: Observations) -> NDArray[np.bool_]:
-    """Return which points lie further above the law than luck goes, (n,); none if they are many: the law is wrong."""
+    """Return which points lie further above the law than luck goes, (n,); none if they are many."""
     none = np.zeros(len(observations), bool)
     if refusal(observations, len(PARAMETERS), force=True):
         return none
@@ -70,7 +70,7 @@ def diverged(observations: Observations) -> NDArray[np.bool_]:
 
 
 def leave_out(observations: Observations, frequencies: float | None = None) -> Observations:
-    """Return the points that are neither on the plateau nor diverged, with warnings that name those that are."""
+    """Return the points that are neither on the plateau nor diverged; warnings name the others."""
     on = plateau(observations, frequencies)
     level = float(np.median(observations.loss[on])) if on.any() and frequencies is None else frequencies
     kept = _without(observations, on, f"stay at a loss of {level or 0:.4g}, where token frequencies alone are learned")

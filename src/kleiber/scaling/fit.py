@@ -204,7 +204,9 @@ def problem_of(
 
 
 def spread_delta(problem: Problem, z: NDArray[np.float64]) -> float:
-    """Return 1.345 robust spreads of the residuals: 95 % as sharp as least squares, and deaf to what lies far off.
+    """Return 1.345 robust spreads of the residuals.
+
+    As sharp as least squares to 95 %, and deaf to what lies far off.
 
     A smaller δ is a median regression, which needs half as many runs again for the same interval; 1e-3, which the
     published fits took, is one at the noise of most tables (Huber 1964, doi:10.1214/aoms/1177703732).

@@ -35,7 +35,9 @@ def fit_best(observations: Observations, delta: float | None) -> tuple[Fitted, t
 def holdout(
     observations: Observations, form: str = "chinchilla", *, delta: float | None = None
 ) -> list[dict[str, Any]]:
-    """Predict points that a fit has not seen: each edge of N, D and C, and each amount of data from those below it.
+    """Predict points that a fit has not seen.
+
+    Each edge of N, D and C, and each amount of data from those below it.
 
     Returns
     -------

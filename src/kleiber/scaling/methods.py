@@ -32,7 +32,9 @@ def fit_table(
     form: str = "chinchilla",
     **options: Any,
 ) -> list[FitResult]:
-    """Return the result of each method; witnesses are asked, and plateaus and diverged runs left out and named.
+    """Return the result of each method.
+
+    Witnesses are asked, and plateaus and diverged runs left out and named.
 
     Parameters
     ----------

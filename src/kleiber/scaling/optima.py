@@ -52,7 +52,7 @@ def power_law(method: str, optima: list[Optimum], refusal: str, *, warnings: lis
 
 
 def line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the slope of y on x with its 95 % interval (Student's)."""
+    """Return the slope of y, (n,), on x, (n,), with its 95 % interval (Student's)."""
     slope, intercept = np.polyfit(x, y, 1)
     free = len(x) - 2
     error = np.sqrt(((y - slope * x - intercept) ** 2).sum() / free / ((x - x.mean()) ** 2).sum())

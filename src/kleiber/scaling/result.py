@@ -82,7 +82,7 @@ class FitResult:
     inputs_sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON; exponents that are not identified stand under ``refused``, and nowhere else."""
+        """Return the result as JSON; exponents that are not identified stand under ``refused`` alone."""
         lists = {key: list(getattr(self, key)) for key in ("warnings", "optima", "valleys", "holdouts", "witnesses")}
         full = {"schema": 1, **self.__dict__, **lists, "refused": {}}
         if not self.identified["a"]:
