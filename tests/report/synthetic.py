@@ -179,6 +179,11 @@ def _write_fits(out: Path, arm: str, shift: float) -> None:
             "estimates": estimates,
             "intervals": intervals,
             "identified": known,
+            "usable": True,
+            "witnesses": [
+                {"name": "design", "agrees": True, "says": "5 sizes and 4 amounts of data", "settles": ""},
+                {"name": "IsoFLOP", "agrees": None, "says": "2 of 7 valleys have both sides", "settles": ""},
+            ],
             "settings": settings | {"starts": 65, "starts_at_optimum": 0.8, "second_basin": 1.2e-4},
             "holdouts": [
                 {"left_out": "largest N", "points": 3, "error": 0.01, "error_in_noise": 2.0}
@@ -215,16 +220,18 @@ def _write_fits(out: Path, arm: str, shift: float) -> None:
         },
     )
     optima = [{"flops": c, "n": 0.02 * c**a * 1.2, "d": c ** (1 - a) * 7} for c in (1e12, 3e12, 6e12)]
-    for method, value in (("envelope", a + 0.05), ("gradient-rule", 0.97)):
+    for method, value, is_usable in (("envelope", a + 0.05, True), ("gradient-rule", 0.97, False)):
+        numbers = {"estimates": {"a": value, "b": 1 - value}, "intervals": {"a": [value - 0.1, value + 0.1]}}
+        refused = {"estimates": {}, "intervals": {}, "refused": {"a": {"estimate": value, "interval": None}}}
         _dump(
             out / "fits" / f"{arm}.{method}.json",
             {
                 **common,
                 "method": method,
                 "status": "CONVERGED",
-                "estimates": {"a": value, "b": 1 - value},
-                "intervals": {"a": [value - 0.1, value + 0.1]},
-                "identified": {"a": True},
+                **(numbers if is_usable else refused),
+                "identified": {"a": is_usable},
+                "usable": is_usable,
                 "optima": optima,
             },
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kleiber.report import doubts, findings
+from kleiber.report import doubts, findings, laws
 from kleiber.report.numbers import compact, count, interval, plus_minus, signed
 from kleiber.report.reader import read_study
 
@@ -40,12 +40,30 @@ def change(folder: Path, name: str, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_an_unidentified_exponent_is_not_quoted_as_a_result(study_folder: Path):
-    change(study_folder, "ref-bpe.parametric.json", identified={"a": False, "E": False})
-    first, second = findings.arm_findings(read_study(study_folder))[:2]
-    assert "must not be quoted as a result" in first.key
-    assert "must not" not in second.key
-    assert "determined in 3 of 4 arms" in " ".join(findings.in_brief(read_study(study_folder)))
+def test_a_refused_exponent_is_not_quoted_as_a_result(study_folder: Path):
+    reason = "a is not usable: the residuals follow a pattern by D"
+    change(
+        study_folder,
+        "ref-bpe.parametric.json",
+        usable=False,
+        identified={"a": False, "E": False},
+        warnings=[reason],
+        estimates={"alpha": 0.4, "beta": 0.4},
+        intervals={},
+        refused={"a": {"estimate": 0.4928, "interval": [0.41, 0.58]}},
+    )
+    study = read_study(study_folder)
+    first, second = findings.arm_findings(study)[:2]
+    assert first.key.startswith(
+        "No exponent of ref-bpe can be quoted as a result: the residuals follow a pattern by D."
+    )
+    assert "a = 0.4" in second.key
+    assert "determined in 3 of 4 arms" in " ".join(findings.in_brief(study))
+    drawn = laws.exponents([study]).table
+    assert drawn.filter((pl.col("arm") == "ref-bpe") & (pl.col("method") == "parametric law")).is_empty()
+    assert not drawn.filter((pl.col("arm") == "pan-bpe") & (pl.col("method") == "parametric law")).is_empty()
+    lines = laws.n_flops(study, "ref-bpe").table.filter(pl.col("kind").is_in(["line", "optimum"]))
+    assert lines["method"].unique().to_list() == ["envelope"]
 
 
 def test_refused_and_bounded_fits_say_so(study_folder: Path):

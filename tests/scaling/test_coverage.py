@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from kleiber.scaling.elasticities import elasticities
 from kleiber.scaling.fit import fit
 from kleiber.scaling.laws import chinchilla
 from kleiber.scaling.observations import Observations
@@ -44,6 +45,24 @@ def study(rng: np.random.Generator) -> tuple[Observations, Observations]:
         columns = {"N": N, "D": D, "seed": seed, "loss": chinchilla(**law, N=N, D=D) * np.exp(own)}
         arms.append(Observations.of(pl.DataFrame(columns)))
     return arms[0], arms[1]
+
+
+def test_intervals_of_elasticities_hold_the_truth():
+    """By N as by D: the luck of a run stays in a step from size to size and leaves a step along its data."""
+    rng = np.random.default_rng(31)
+    held: dict[str, list[bool]] = {"by_n": [], "by_d": []}
+    N, D = np.meshgrid(SIZES, DATA, indexing="ij")
+    loss = chinchilla(**LAWS[0], N=N, D=D)
+    by_n = (loss[:-1] - loss[1:]) / np.diff(np.log(SIZES))[:, None]
+    by_d = (loss[:, :-1] - loss[:, 1:]) / np.diff(np.log(DATA))
+    truth = {"by_n": (by_n[:, 1:] + by_n[:, :-1]) / 2, "by_d": (by_d[1:] + by_d[:-1]) / 2}
+    for _ in range(300):
+        cells = elasticities(study(rng)[0]).settings["cells"]
+        for key, values in held.items():
+            bounds = np.array([cell[f"{key}_interval"] for cell in cells])
+            values += list((bounds[:, 0] <= truth[key].ravel()) & (truth[key].ravel() <= bounds[:, 1]))
+    for key, values in held.items():
+        assert 0.90 <= np.mean(values) <= 0.97, key
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from study.conftest import kleiber
 
 KEYS = (
     *("schema", "method", "form", "status", "objective", "n", "ranges", "estimates", "intervals", "identified"),
-    *("covariance", "warnings", "settings", "inputs_sha256"),
+    *("usable", "refused", "witnesses", "covariance", "warnings", "settings", "inputs_sha256"),
 )
 TRUTH = {"E": 1.7, "A": 400.0, "B": 1200.0, "alpha": 0.34, "beta": 0.37}
 
@@ -55,7 +55,7 @@ def test_the_same_bytes_again(table):
 def test_text_is_not_cut_in_a_pipe(table):
     result = kleiber("fit", table, "--bootstrap", "50")
     assert result.returncode == 0, result.stderr
-    assert "CONVERGED · usable" in result.stdout
+    assert "CONVERGED · a is usable" in result.stdout
     assert "all are taken as final" in result.stdout
     assert "…" not in result.stdout
     alpha = next(line for line in result.stdout.splitlines() if line.startswith("alpha"))

@@ -7,12 +7,15 @@ import polars as pl
 import pytest
 
 from kleiber.errors import ConfigError, DataError
+from kleiber.scaling.band import band
 from kleiber.scaling.bootstrap import draw_noise
 from kleiber.scaling.fit import fit
 from kleiber.scaling.frontier import isoflop
+from kleiber.scaling.holdouts import compare_forms, holdout
 from kleiber.scaling.laws import chinchilla
 from kleiber.scaling.observations import Observations
-from kleiber.scaling.uncertainty import band, compare, compare_forms, examine, holdout, profile
+from kleiber.scaling.uncertainty import compare, profile
+from kleiber.scaling.witnesses import examine
 
 TRUTH = {"E": 1.7, "A": 30.0, "B": 60.0, "alpha": 0.3, "beta": 0.25}
 
@@ -120,14 +123,17 @@ def test_a_held_out_point_of_the_law_is_predicted():
 
 def test_a_wrong_form_predicts_worse():
     ranked = compare_forms(points(0.001, seed=1))
-    assert ranked[0]["form"] in ("chinchilla", "shifted")
+    assert ranked[0]["form"] in ("chinchilla", "shifted", "delayed", "joint")
     errors = {row["form"]: row["error"] for row in ranked}
     assert errors["power"] > 3 * errors["chinchilla"]
 
 
 def test_the_band_of_choices():
-    spread = [entry["a"] for entry in band(points(0.003))]
-    assert len(spread) == 9
+    choices = band(points(0.003), 4e-3)
+    spread = [entry["a"] for entry in choices]
+    assert {entry["form"] for entry in choices} == {"chinchilla", "delayed", "joint"}
+    assert len({entry["cut"] for entry in choices}) == 5
+    assert len({entry["delta"] for entry in choices}) == 3
     assert min(spread) < 0.25 / 0.55 + 0.02
     assert max(spread) - min(spread) < 0.1
 

@@ -70,7 +70,7 @@ def _residual(study: StudyOutput, table: pl.DataFrame, field: str, title: str) -
 
 
 def profiles(study: StudyOutput) -> list[Figure]:
-    """Draw the profile likelihoods that the parametric fits carry."""
+    """Draw the profile likelihoods that the parametric fits carry; that of a where a is usable."""
     found = []
     names = {"a": "a", "E": "E (nats per token)", "alpha": "α", "beta": "β"}
     for parameter, title in names.items():
@@ -78,7 +78,7 @@ def profiles(study: StudyOutput) -> list[Figure]:
         for arm in study.arms:
             law = study.law(arm)
             curve = (law.raw.get("profiles") or {}).get(parameter) if law is not None else None
-            if curve:
+            if curve and law is not None and (parameter != "a" or law.is_usable):
                 rows += [
                     {"arm": arm, "value": value, "rise": rise}
                     for value, rise in zip(curve["values"], curve["rise"], strict=True)

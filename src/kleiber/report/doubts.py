@@ -24,11 +24,10 @@ def sureness(study: StudyOutput) -> list[str]:
     sentences = []
     laws = [law for arm in study.arms if (law := study.law(arm)) is not None]
     if laws:
-        good = sum(law.is_usable for law in laws)
-        sure = sum(law.is_usable and law.is_identified("a") is True for law in laws)
+        good, sure = sum(law.has_converged for law in laws), sum(law.is_usable for law in laws)
         sentences.append(
-            f"{good} of {len(laws)} parametric fits converged; in {sure} of them the exponent a is identified, that "
-            "is, the data rule out much of what it could have been."
+            f"{good} of {len(laws)} parametric fits converged; in {sure} of them the exponent a is usable, that is, "
+            "the data rule out much of what it could have been, and no witness speaks against it."
         )
     warned: dict[str, list[str]] = {}
     for law in laws:

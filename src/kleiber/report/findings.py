@@ -70,12 +70,11 @@ def in_brief(study: StudyOutput) -> list[str]:
         )
         sentences += [text for text in [worth_sentence(study, str(best["arm"]), best)] if text]
     laws = [law for arm in study.arms if (law := study.law(arm)) is not None and law.is_usable]
-    known = [law for law in laws if law.is_identified("a")]
-    bounds = [law.interval("a") for law in known]
-    if known and all(bounds):
+    bounds = [law.interval("a") for law in laws]
+    if laws and all(bounds):
         low, high = min(b[0] for b in bounds if b), max(b[1] for b in bounds if b)
         sentences.append(
-            f"The exponent a of N_opt ∝ C^a is determined in {len(known)} of {len(study.arms)} arms; their 95 % "
+            f"The exponent a of N_opt ∝ C^a is determined in {len(laws)} of {len(study.arms)} arms; their 95 % "
             f"intervals span {low:.2f} to {high:.2f}. {_balance(low, high)}"
         )
     elif any(study.laws.values()):
@@ -159,15 +158,20 @@ def _exponent_sentence(study: StudyOutput, arm: str) -> str:
     if law.status == "REFUSED":
         reason = "; ".join(law.warnings) or "no reason is recorded"
         return f"The parametric fit of {arm} was refused: {reason.rstrip('.')}."
+    if not law.is_usable:
+        reason = law.verdict.removeprefix("a is not usable: ") or "its witnesses were not asked"
+        return (
+            f"No exponent of {arm} can be quoted as a result: {reason.rstrip('.')}. Of the parametric law {status}"
+            f"{_what_is_known(law)}."
+        )
+    gives = interval(law.estimate("a"), law.interval("a"))
+    return f"The parametric law of {arm} gives a = {gives}; {status}{_what_is_known(law)}.{_tenfold(law)}"
+
+
+def _what_is_known(law: Law) -> str:
     known, unknown = _identified(law)
-    sentence = f"The parametric law of {arm} gives a = {interval(law.estimate('a'), law.interval('a'))}; {status}"
-    if known:
-        sentence += f"; determined by the data: {', '.join(known)}"
-    if unknown:
-        sentence += f"; not identified: {', '.join(unknown)}"
-    if law.is_identified("a") is False:
-        return sentence + ". The exponent must not be quoted as a result."
-    return f"{sentence}.{_tenfold(law)}"
+    text = f"; determined by the data: {', '.join(known)}" if known else ""
+    return text + (f"; not identified: {', '.join(unknown)}" if unknown else "")
 
 
 def _tenfold(law: Law) -> str:
@@ -238,9 +242,9 @@ def _order_sentences(study: StudyOutput, arm: str) -> list[str]:
 
 def _published_sentences(study: StudyOutput, arm: str) -> list[str]:
     original, law = published(study, arm), study.law(arm)
-    if original is None or law is None or not law.is_usable:
+    if original is None or law is None or not law.has_converged:
         return []
-    bounds = law.interval("a")
+    bounds = law.interval("a") if law.is_usable else None
     sentence = (
         f"The original study printed a = {original.n.slope:.3f} for this arm, without an interval, by its own rule"
     )
@@ -248,13 +252,6 @@ def _published_sentences(study: StudyOutput, arm: str) -> list[str]:
         inside = bounds[0] <= original.n.slope <= bounds[1]
         sentence += f"; that lies {'inside' if inside else 'outside'} the interval found here"
     sentence += ", at far larger models and compute." if is_far(study) else "."
-    rule = study.law(arm, "gradient-rule")
-    value = rule.estimate("a") if rule is not None else None
-    if value is not None:
-        sentence += (
-            f" The same rule applied to the curves of this study gives {value:.3f}; on any separable law it gives 1, "
-            "whatever the truth."
-        )
     return [sentence]
 
 

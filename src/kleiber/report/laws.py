@@ -24,7 +24,7 @@ NAMES = {
     "parametric": "parametric law",
     "isoflop": "IsoFLOP",
     "envelope": "envelope",
-    "gradient-rule": "original's rule (not compute-optimal)",
+    "gradient-rule": "original's rule",
 }
 PAYS = ("data pay more", "parameters pay more", "within noise")
 PUBLISHED_NAME = "original study, published"
@@ -67,7 +67,7 @@ def _optimum(study: StudyOutput, arm: str, which: str, title: str) -> Figure | N
     drawn: list[str] = []
     for method in METHODS:
         law = study.law(arm, method)
-        lines = frontier(law) if law is not None and law.status != "REFUSED" else None
+        lines = frontier(law) if law is not None and law.is_usable else None
         if law is None or lines is None:
             continue
         drawn.append(method)
@@ -138,17 +138,14 @@ def _optimum_layers(title: str, colour: alt.Color, kinds: set[str]) -> list[alt.
 def _optimum_caption(drawn: list[str], letter: str, has_published: bool, low: float, high: float) -> str:
     text = "Grey dots: the models trained. "
     text += (
-        f"Lines and points: the optimum by {', '.join(NAMES[m] for m in drawn)}. " if drawn else "No law is fitted. "
+        f"Lines and points: the optimum by {', '.join(NAMES[m] for m in drawn)}. "
+        if drawn
+        else "No method's exponent is usable, so that no line is drawn. "
     )
     if "parametric" in drawn:
         text += (
             "Shaded: the interval of the parametric exponent, turned about the middle of the compute. "
             "Optima of the parametric law take C = 6·N·D. "
-        )
-    if "gradient-rule" in drawn:
-        text += (
-            "The original's rule stops each loss curve at a fixed slope; on any separable law it returns exponent 1, "
-            "so it is shown for comparison only. "
         )
     if has_published:
         far = PUBLISHED_FLOPS[0] / high
@@ -264,7 +261,7 @@ def exponents(studies: list[StudyOutput]) -> Figure | None:
             label = arm if len(studies) == 1 else f"{study.name}: {arm}"
             for method in METHODS:
                 law = study.law(arm, method)
-                value = law.estimate("a") if law is not None and law.status != "REFUSED" else None
+                value = law.estimate("a") if law is not None and law.is_usable else None
                 if law is None or value is None:
                     continue
                 low, high = law.interval("a") or (None, None)
@@ -299,7 +296,8 @@ def exponents(studies: list[StudyOutput]) -> Figure | None:
         "What was found",
         "Exponent a by arm and method",
         "How the compute-optimal size grows with compute: a = 0.5 shares new compute evenly between parameters and "
-        "data, a = 1 spends it all on parameters. Bars: 95 % intervals. The original study's values came from its own "
+        "data, a = 1 spends it all on parameters. Bars: 95 % intervals. Only exponents that no witness speaks against "
+        "are drawn. The original study's values came from its own "
         "rule, which is no compute-optimality criterion, and had no intervals.",
         "Interval plot of the exponent a for each arm and method, with the original study's published values.",
         rows,

@@ -48,6 +48,11 @@ GLOSSARY = (
         "identified",
         "The data rule out a good part of what the parameter could have been; if not, its value is no result.",
     ),
+    (
+        "usable, witness",
+        "An exponent is usable when no witness speaks against it: neither the residuals, nor second seeds, nor fits "
+        "without an edge of the table, nor IsoFLOP, nor other forms of the law. One witness against it is enough.",
+    ),
     ("annealed", "Trained to the end of a cooldown, in which the learning rate falls to zero."),
     (
         "trunk, cooldown",

@@ -87,9 +87,24 @@ class Law:
         return str(self.raw.get("status") or "UNKNOWN")
 
     @property
-    def is_usable(self) -> bool:
+    def has_converged(self) -> bool:
         """Whether the fit ended where a fit should: neither refused, nor on a bound, nor short of iterations."""
         return self.status == "CONVERGED"
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the exponent a may be repeated: witnesses were asked, and none speaks against it."""
+        return self.raw.get("usable") is True and self.has_converged
+
+    @property
+    def witnesses(self) -> tuple[dict[str, Any], ...]:
+        """What each witness says of a; none where they were not asked."""
+        return tuple(self.raw.get("witnesses") or ())
+
+    @property
+    def verdict(self) -> str:
+        """The sentence that says why a is not usable; empty where it is, or where nobody was asked."""
+        return next((w for w in self.warnings if w.startswith("a is not usable")), "")
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -45,8 +45,16 @@ class Table:
 
 def tables(study: StudyOutput) -> dict[str, Table]:
     """Return every table that has rows, by name."""
-    made = [_scores(study), _laws(study), _quality(study), _starts(study), _baselines(study), _differences(study)]
-    made += [_counts(study)]
+    made = [
+        _scores(study),
+        _laws(study),
+        _witnesses(study),
+        _quality(study),
+        _starts(study),
+        _baselines(study),
+        _differences(study),
+        _counts(study),
+    ]
     made += [_models(study), _observations(study), _corpora(study), _tokenizers(study), _versions(study)]
     return {table.name: table for table in made if table.rows}
 
@@ -68,14 +76,14 @@ def laws_side_by_side(studies: Sequence[StudyOutput]) -> Table:
                     Cell(str(len(points)), len(points)),
                     _estimate(law, "a"),
                     Cell(law.status if law else "not fitted"),
-                    Cell(_yes_no(law.is_identified("a")) if law else "–"),
+                    Cell(_yes_no(law.is_usable) if law else "–"),
                     Cell(
                         plus_minus(best.get("bits_per_base"), best.get("bits_per_base_se")), best.get("bits_per_base")
                     ),
                     Cell(compact(best.get("flops")), best.get("flops")),
                 )
             )
-    law_header = ("study", "arm", "sampling", "tokenizer", "models", "a", "status", "a identified")
+    law_header = ("study", "arm", "sampling", "tokenizer", "models", "a", "status", "a usable")
     header = (*law_header, "best bits/base ± s.e.", "at C (FLOPs)")
     return Table("side-by-side", "Arms of all studies: parametric law and best held-out loss", header, tuple(rows))
 
@@ -140,6 +148,19 @@ def _laws(study: StudyOutput) -> Table:
     return Table("laws", caption, header, tuple(rows))
 
 
+def _witnesses(study: StudyOutput) -> Table:
+    """Return what each witness says of an arm's exponent, those that speak against it first."""
+    rows = []
+    for arm in study.arms:
+        law = study.law(arm)
+        order = {False: 0, None: 1, True: 2}
+        for one in sorted(law.witnesses if law is not None else (), key=lambda one: order[one["agrees"]]):
+            verdict = {False: "against", None: "cannot tell", True: "for"}[one["agrees"]]
+            rows.append((Cell(arm), Cell(one["name"]), Cell(verdict), Cell(one["says"])))
+    caption = "Whether the exponent a may be repeated: every witness, and a is usable where none speaks against it"
+    return Table("witnesses", caption, ("arm", "witness", "says of a", "what it saw"), tuple(rows))
+
+
 def _quality(study: StudyOutput) -> Table:
     rows = []
     for arm in study.arms:
@@ -153,7 +174,7 @@ def _quality(study: StudyOutput) -> Table:
             if entry.get("error") is not None:
                 left_out = Cell(f"left out: {entry.get('left_out', '–')}")
                 rows.append((Cell(arm), left_out, *_error(entry["error"], entry.get("error_in_noise"))))
-    header = ("arm", "points", "root mean square error (nats/token)", "over the standard error of the evaluation")
+    header = ("arm", "points", "root mean square error (nats/token)", "over its noise")
     return Table(
         "quality",
         "How well the fitted laws meet the points they were fitted to, and those left out",
@@ -186,7 +207,7 @@ def _error(error: float, ratio: float | None) -> tuple[Cell, Cell]:
 def _estimate(law: Law | None, name: str) -> Cell:
     value = law.estimate(name) if law is not None else None
     if law is None or value is None:
-        return Cell("–")
+        return Cell("refused" if law is not None and name in (law.raw.get("refused") or {}) else "–")
     text = interval(value, law.interval(name), level="")
     if law.is_identified(name) is False:
         text += " · not identified"

@@ -5,6 +5,7 @@ Rejected as the headline: slopes of a fitted law, which are the law again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ def elasticities(observations: Observations, *, noise: float | None = None) -> F
     balance. REFUSED where no two sizes share two amounts of data.
     """
     sizes, grid, loss = _table(observations)
-    spread, free, source = _noise(observations, noise)
+    luck = _luck(observations, noise)
+    seeds = np.array([len(np.unique(observations.cluster[size == observations.N])) for size in sizes])
     cells = []
     for i in range(len(sizes) - 1):
         for j in range(len(grid) - 1):
@@ -49,11 +51,10 @@ def elasticities(observations: Observations, *, noise: float | None = None) -> F
                 d_gain = float((block[:, 0] - block[:, 1]).mean() / wide_d)
                 cell: dict[str, Any] = {"n": float(np.sqrt(sizes[i] * sizes[i + 1]))}
                 cell |= {"d": float(np.sqrt(grid[j] * grid[j + 1])), "by_n": n_gain, "by_d": d_gain}
-                if spread is not None:  # points of one run share their luck, and those of two runs do not
-                    half = float(t.ppf(0.975, free)) * spread
-                    by_n, by_d = np.sqrt(2) * half / wide_n, half / wide_d
-                    cell |= {"by_n_interval": [n_gain - by_n, n_gain + by_n]}
-                    cell |= {"by_d_interval": [d_gain - by_d, d_gain + by_d]}
+                if luck is not None:
+                    by_n, by_d = luck.of_cell(block, seeds[i : i + 2])
+                    cell |= {"by_n_interval": [n_gain - by_n / wide_n, n_gain + by_n / wide_n]}
+                    cell |= {"by_d_interval": [d_gain - by_d / wide_d, d_gain + by_d / wide_d]}
                 cells.append(cell)
     known: dict[str, Any] = {
         "method": "elasticities",
@@ -62,14 +63,19 @@ def elasticities(observations: Observations, *, noise: float | None = None) -> F
         "ranges": observations.ranges(),
         "inputs_sha256": observations.fingerprint,
     }
-    settings = {"columns": observations.columns, "noise": spread, "noise_of": source, "cells": cells}
+    settings = {
+        "columns": observations.columns,
+        "noise": luck and luck.spread,
+        "noise_of": luck.source if luck else "unknown",
+        "cells": cells,
+    }
     if not cells:
         reason = "no two sizes were measured at two amounts of data that they share"
         return FitResult(status="REFUSED", warnings=(*observations.warnings, reason), settings=settings, **known)
     last = max(cells, key=lambda cell: (cell["n"], cell["d"]))
     pays = "data" if last["by_d"] > last["by_n"] else "parameters"
     warnings = [f"between the two largest models, at the most data, {pays} pay more for the same compute"]
-    if spread is None:
+    if luck is None:
         warnings.append("neither seeds nor standard errors say how far a loss strays: no intervals")
     return FitResult(
         status="CONVERGED",
@@ -108,15 +114,75 @@ def _table(observations: Observations) -> tuple[NDArray[np.float64], NDArray[np.
     return sizes, data, loss
 
 
-def _noise(observations: Observations, given: float | None) -> tuple[float | None, float, str]:
+@dataclass(frozen=True)
+class _Luck:
+    """How far losses stray: variances of ln L, of a run's mean over `over` points and of a point within its run.
+
+    `free_run` and `free_point` are their degrees of freedom.
+    """
+
+    mean: float
+    point: float
+    free_run: float
+    free_point: float
+    over: float
+    source: str
+    unit: float = 1.0  # of the losses that the variances are relative to; 0 where they are in nats
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of a single loss, in its unit, at the middle of the table."""
+        return float(np.sqrt(self.mean + self.point * (1 - 1 / self.over))) * (self.unit or 1.0)
+
+    def of_cell(self, block: NDArray[np.float64], seeds: NDArray[np.int64]) -> tuple[float, float]:
+        """Return half the 95 % intervals of a step in ln N and in ln D, in nats, for the four losses of a cell.
+
+        A run's luck stays in a step from size to size, and leaves a step along its own data. Both variances are
+        estimates, so that their sum has degrees of freedom of its own (Satterthwaite 1946, doi:10.2307/3002019).
+        """
+        level = float(block.mean()) if self.unit else 1.0
+        extra = self.point * (0.5 - 1 / self.over)
+        variance = max(self.mean + extra, 1e-300)
+        free = variance**2 / (self.mean**2 / self.free_run + extra**2 / self.free_point)
+        share = float((1 / seeds).sum())
+        by_n = t.ppf(0.975, free) * np.sqrt(variance * share)
+        by_d = t.ppf(0.975, self.free_point) * np.sqrt(self.point * share / 2)
+        return level * float(by_n), level * float(by_d)
+
+
+def _luck(observations: Observations, given: float | None) -> _Luck | None:
+    """Take the noise that is given, else that of seeds in two strata, else standard errors, else none."""
     if given is not None:
-        return given, np.inf, "given"
-    spread, free = spread_of_seeds(observations)
-    if free >= 2:
-        return spread, free, "seeds"
-    if observations.se is not None:
-        return float(np.sqrt((observations.se**2).mean())), np.inf, "standard errors"
-    return None, np.inf, "unknown"
+        return _Luck(given**2, given**2, np.inf, np.inf, 1.0, "given", 0.0)
+    found = _of_seeds(observations)
+    if found is None and observations.se is not None:
+        variance = float((observations.se**2).mean())
+        found = _Luck(variance, variance, np.inf, np.inf, 1.0, "standard errors", 0.0)
+    return found
+
+
+def _of_seeds(observations: Observations) -> _Luck | None:
+    """Part what seeds of a size differ by into their means over the data and the rest; None without two of each."""
+    z = np.log(observations.loss)
+    mean, point, free_run, free_point, over = 0.0, 0.0, 0, 0, []
+    for size in np.unique(observations.N):
+        at = size == observations.N
+        runs, row = np.unique(observations.cluster[at], return_inverse=True)
+        data, column = np.unique(observations.D[at], return_inverse=True)
+        table = np.full((len(runs), len(data)), np.nan)
+        table[row, column] = z[at]
+        shared = table[:, np.isfinite(table).all(0)]
+        if len(runs) > 1 and shared.shape[1] > 1:
+            off = shared - shared.mean(0)
+            own = off.mean(1)
+            mean, free_run = mean + float((own**2).sum()), free_run + len(runs) - 1
+            point += float(((off - own[:, None]) ** 2).sum())
+            free_point += (len(runs) - 1) * (shared.shape[1] - 1)
+            over.append(shared.shape[1])
+    if free_run < 2 or free_point < 2:
+        return None
+    middle = float(np.exp(np.median(z)))
+    return _Luck(mean / free_run, point / free_point, free_run, free_point, float(np.mean(over)), "seeds", middle)
 
 
 def _balances(cells: list[dict[str, Any]]) -> list[dict[str, float]]:

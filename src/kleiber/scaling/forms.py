@@ -80,6 +80,20 @@ def _shifted(p: dict[str, float], at: Points) -> Array:
     return _sum(p, at.N, at.D + p["D_0"])
 
 
+def _delayed(p: dict[str, float], at: Points) -> Array:
+    """The law in the data after D_0, before which nothing is learned; the delay is less than any amount measured."""
+    return _sum(p, at.N, np.maximum(at.D - p["D_0"], 1e-6 * at.D))
+
+
+def _joint(p: dict[str, float], at: Points) -> Array:
+    """E + (A/N^α + B/D^β)^γ: the two losses add up before they are bent, so that what one costs depends on the other.
+
+    γ = 1 is the law; Kaplan's joint form with a floor has β = 1 inside, and γ its exponent of data.
+    """
+    inside = p["A"] * at.N ** -p["alpha"] + p["B"] * at.D ** -p["beta"]
+    return np.log(p["E"] + inside ** p["gamma"])
+
+
 def _data_constrained(p: dict[str, float], at: Points) -> Array:
     """Muennighoff et al. 2023 (arXiv:2305.16264), eq. 5 and 6: repeats, and parameters beyond what unique data feed.
 
@@ -103,6 +117,8 @@ FORMS = {
         Form("power", ("A", "B", "alpha", "beta"), _chinchilla),
         Form("kaplan", ("A", "B", "alpha", "beta"), _kaplan),
         Form("shifted", ("E", "A", "B", "alpha", "beta", "D_0"), _shifted),
+        Form("delayed", ("E", "A", "B", "alpha", "beta", "D_0"), _delayed),
+        Form("joint", ("E", "A", "B", "alpha", "beta", "gamma"), _joint),
         Form("data-constrained", ("E", "A", "B", "alpha", "beta", "R_D", "R_N"), _data_constrained, needs="unique"),
     )
 }
@@ -145,7 +161,7 @@ def fit_form(
     if unknown := sorted(fixed.keys() - set(form.parameters)):
         raise ConfigError(f"{unknown[0]} is no parameter of the form {form.name}: {', '.join(form.parameters)}.")
     free = [name for name in form.parameters if name not in fixed]
-    low, high = np.array([_bounds(name, points, float(z.min())) for name in free]).T
+    low, high = np.array([_bounds(form.name, name, points, float(z.min())) for name in free]).T
 
     def values(theta: Array) -> dict[str, float]:
         return {**fixed, **{k: v if _is_exponent(k) else np.exp(v) for k, v in zip(free, theta, strict=True)}}
@@ -186,7 +202,7 @@ def _is_exponent(name: str) -> bool:
     return name in ("alpha", "beta")
 
 
-def _bounds(name: str, points: Points, lowest: float) -> tuple[float, float]:
+def _bounds(form: str, name: str, points: Points, lowest: float) -> tuple[float, float]:
     """Return what a parameter, or its logarithm unless it is an exponent, may end at."""
     if _is_exponent(name):
         return SMALLEST, LARGEST
@@ -194,8 +210,12 @@ def _bounds(name: str, points: Points, lowest: float) -> tuple[float, float]:
         return lowest - 7.0, lowest + 1.0
     if name in ("R_D", "R_N"):
         return float(np.log(1e-2)), float(np.log(1e4))
+    if name == "gamma":
+        return float(np.log(0.1)), float(np.log(10.0))
     if name == "D_0":
-        return float(np.log(points.D.min() * 1e-6)), float(np.log(points.D.max()))
+        return float(np.log(points.D.min() * 1e-6)), float(
+            np.log(points.D.max() if form == "shifted" else 0.999 * points.D.min())
+        )
     return lowest - 25.0, lowest + 25.0 + LARGEST * float(np.log(max(points.N.max(), points.D.max())))
 
 
@@ -209,5 +229,5 @@ def _guesses(form: Form, points: Points, z: Array) -> list[dict[str, float]]:
         if form.name == "kaplan":
             half = 0.5 * loss ** (1 / beta)
             guess |= {"A": half * n ** (alpha / beta), "B": half * d}
-        found.append({**guess, "R_D": 10.0, "R_N": 5.0, "D_0": 0.01 * float(points.D.min())})
+        found.append({**guess, "R_D": 10.0, "R_N": 5.0, "D_0": 0.01 * float(points.D.min()), "gamma": 1.0})
     return found

@@ -31,6 +31,7 @@ from kleiber.scaling.columns import (
     steps_and_batch,
 )
 from kleiber.scaling.numbers import Cells, Kind, settle
+from kleiber.scaling.operations import effective_size, is_overhead, refuse_other_flops
 from kleiber.scaling.runs import Rows, as_text, truth
 from kleiber.scaling.table import read_table
 from kleiber.storage import digest
@@ -39,10 +40,10 @@ __all__ = ["Observations", "positive", "read_table", "select"]
 
 NEEDED = ("N", "D", "loss")
 FROM_FLOPS = "C / 6N"  # the name of D where a table lists budgets of compute, each with runs of its own
-TOLERANCE = 0.01  # of C against 6·N·D
 SMALL = 1e4  # a largest N or D below is likely in millions
 MOST = {"N": 1e14, "D": 1e17}  # beyond that a unit was counted twice
 FACTORS = ("steps", "batch", "length")
+EFFECTIVE = "n_effective"  # the column of C / 6D in kleiber's own tables, and what such an N is called in others
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ class Observations:
         float64 (n,) or None: data of which D are repeats, in the unit of D, and the standard error of each loss.
     row
         int64 (n,) or None: the row of the table that each point stands in, from 1.
+    counted
+        float64 (n,) or None: parameters as the table counts them, where operations are known exactly and N is C / 6D,
+        so that C = 6·N·D holds.
     """
 
     N: NDArray[np.float64]
@@ -79,6 +83,7 @@ class Observations:
     unique: NDArray[np.float64] | None = None
     se: NDArray[np.float64] | None = None
     row: NDArray[np.int64] | None = None
+    counted: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.N)
@@ -145,16 +150,26 @@ class Observations:
         keep = rows.best_of_sweeps(group, values["D"], values["loss"], used)
         values = {key: value[keep] for key, value in values.items()}
         product = _product_of(values, rows)
-        if "C" not in values:
-            values["C"] = product
-        elif not exact_flops and OWN not in table.columns:
-            _refuse_other_flops(values["C"], product, rows.row, f"{name}, column {names['C']!r}")
         _say_small(values, chosen, rows)
         _say_twins(values, rows)
+        if "C" not in values:
+            values["C"] = product
+        elif (effective := effective_size(values["N"], values["D"], values["C"])) is not None and (
+            exact_flops or OWN in table.columns or is_overhead(values["N"], effective)
+        ):
+            values["counted"], values["N"] = values["N"], effective
+            ratio = np.quantile(effective / values["counted"], [0, 1])
+            rows.warnings.append(
+                f"N is C / 6D, {ratio[0]:.3g} to {ratio[1]:.3g} times {names['N']!r}: column {names['C']!r} counts "
+                "operations exactly"
+            )
+            names |= {"N": EFFECTIVE, "counted": names["N"]}
+        elif not exact_flops and OWN not in table.columns:
+            refuse_other_flops(values["C"], product, rows.row, f"{name}, column {names['C']!r}")
         return cls(
             **values,
-            cluster=_trunks(rows.table, values["N"], names["D"]),
-            columns={key: names[key] for key in QUANTITIES if key in names},
+            cluster=_trunks(rows.table, values.get("counted", values["N"]), names["D"]),
+            columns={key: names[key] for key in (*QUANTITIES, "counted") if key in names},
             warnings=tuple(rows.warnings),
             annealed=annealed,
             row=rows.row,
@@ -167,8 +182,12 @@ class Observations:
 
     def take(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Observations:
         """Return some of the points: `keep` is a mask, (n,), or indices, (m,)."""
-        parts = {key: getattr(self, key)[keep] for key in (*QUANTITIES, "row") if getattr(self, key) is not None}
+        parts = {k: getattr(self, k)[keep] for k in (*QUANTITIES, "counted", "row") if getattr(self, k) is not None}
         return replace(self, **parts, cluster=np.unique(self.cluster[keep], return_inverse=True)[1])
+
+    def recounted(self) -> Observations:
+        """Return the points with N as the table counts it."""
+        return self if self.counted is None else replace(self, N=self.counted, counted=None)
 
     def ranges(self) -> dict[str, list[float]]:
         """Return the smallest and largest value of each quantity."""
@@ -430,14 +449,3 @@ def _mixed_precision(table: pl.DataFrame, row: NDArray[np.int64]) -> list[str]:
     named = ", ".join(map(str, row[other][:10])) + (", …" if other.sum() > 10 else "")
     kinds = ", ".join(map(str, table["precision"].filter(pl.Series(other)).unique(maintain_order=True).to_list()))
     return [f"rows of different precision share this fit: {kinds} in row {named}, {usual} in the others"]
-
-
-def _refuse_other_flops(C: NDArray[np.float64], product: NDArray[np.float64], row: NDArray, where: str) -> None:
-    off = np.flatnonzero(np.abs(C / product - 1) > TOLERANCE)
-    if len(off):
-        named = ", ".join(str(r) for r in row[off[:10]]) + (", …" if len(off) > 10 else "")
-        raise DataError(
-            f"{where}: {len(off)} of {len(C)} rows differ from 6·N·D by more than 1 % (rows {named}); "
-            f"row {row[off[0]]} has {C[off[0]]:.6g}, and 6·N·D is {product[off[0]]:.6g}.\n"
-            "  If the column counts operations exactly, say --flops exact; else mend N, D or C."
-        )

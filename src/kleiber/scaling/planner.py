@@ -49,7 +49,7 @@ class Plan:
 
 
 def plan_budget(
-    observations: Observations, flops: float, *, delta: float = 1e-3, bootstrap: int = 1000, seed: int = 0
+    observations: Observations, flops: float, *, delta: float | None = None, bootstrap: int = 1000, seed: int = 0
 ) -> Plan:
     """Return N, D and the loss that the fitted law gives for a budget of C = 6·N·D.
 
@@ -81,7 +81,7 @@ def plan_budget(
 
 
 def next_runs(
-    observations: Observations, sizes: Sequence[float], data: Sequence[float], *, delta: float = 1e-3
+    observations: Observations, sizes: Sequence[float], data: Sequence[float], *, delta: float | None = None
 ) -> list[dict[str, float]]:
     """Rank candidate runs by how much each would shrink the interval of a.
 
@@ -110,7 +110,7 @@ def next_runs(
     return sorted(found, key=lambda run: -run["shrinks"])
 
 
-def _fitted(observations: Observations, delta: float) -> tuple[Fitted, tuple[float, float]]:
+def _fitted(observations: Observations, delta: float | None) -> tuple[Fitted, tuple[float, float]]:
     if reason := refusal(observations, len(PARAMETERS)):
         raise DataError(f"Nothing can be planned from these points: {reason}.")
     problem, z, centre = problem_of(observations, delta)

@@ -20,6 +20,7 @@ from kleiber.scaling.fit import fit
 from kleiber.scaling.frontier import LossCurve, gradient_rule, isoflop
 from kleiber.scaling.observations import Observations
 from kleiber.scaling.result import FitResult
+from kleiber.scaling.witnesses import agree, examine
 
 __all__ = ["Arm", "original_study", "published_arms"]
 
@@ -83,10 +84,12 @@ def original_study(bootstrap: int = 1000, seed: int = 0) -> Iterator[tuple[Arm, 
     for arm in published_arms():
         share = BEGIN / max(curve.step[-1] for curve in arm.curves)
         points = _points(arm)
+        valleys = isoflop(points, seed=seed, force=True)
+        law = examine(fit(points, bootstrap=bootstrap, seed=seed, force=True), points, valleys)
         results = [
             gradient_rule(arm.curves, THRESHOLD, share, smooth=1),
-            isoflop(points, seed=seed, force=True),
-            fit(points, bootstrap=bootstrap, seed=seed, force=True),
+            agree(valleys, law),
+            law,
             elasticities(points, noise=READING_ERROR),
         ]
         labels = {"corpus": arm.corpus, "tokenizer": arm.tokenizer, "a_printed": arm.printed, "a_marked": arm.marked}

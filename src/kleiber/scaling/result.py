@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["IDENTIFIABLE", "FitResult", "identified"]
+__all__ = ["IDENTIFIABLE", "REFUSABLE", "FitResult", "identified"]
 
 IDENTIFIABLE = ("E", "A", "B", "alpha", "beta", "a")
+REFUSABLE = ("a", "b")
 PUBLIC = (
     "schema",
     "method",
@@ -22,6 +23,9 @@ PUBLIC = (
     "estimates",
     "intervals",
     "identified",
+    "usable",
+    "refused",
+    "witnesses",
     "covariance",
     "warnings",
     "settings",
@@ -41,7 +45,12 @@ class FitResult:
     estimates, intervals
         By name; intervals are 95 %.
     identified
-        Whether the data decide each of E, A, B, α, β and a (and with a, b).
+        Whether the data decide each of E, A, B, α, β and a (and with a, b). Of a it is the verdict of the witnesses,
+        once they have been asked (`kleiber.scaling.witnesses.examine`).
+    usable
+        Whether a may be repeated: the witnesses were asked, and none speaks against it.
+    witnesses
+        What each says: ``{"name", "agrees", "says", "settles", "a", "interval"}``.
     covariance
         Of E, A, B, α, β, in this order, over the bootstrap.
     optima
@@ -68,12 +77,23 @@ class FitResult:
     profiles: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     holdouts: tuple[dict[str, Any], ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    usable: bool = False
+    witnesses: tuple[dict[str, Any], ...] = ()
     inputs_sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON."""
-        lists = {key: list(getattr(self, key)) for key in ("warnings", "optima", "valleys", "holdouts")}
-        return {"schema": 1, **self.__dict__, **lists}
+        """Return the result as JSON; exponents that are not identified stand under ``refused`` alone."""
+        lists = {key: list(getattr(self, key)) for key in ("warnings", "optima", "valleys", "holdouts", "witnesses")}
+        full = {"schema": 1, **self.__dict__, **lists, "refused": {}}
+        if not self.identified["a"]:
+            full["refused"] = {
+                key: {"estimate": self.estimates[key], "interval": self.intervals.get(key)}
+                for key in REFUSABLE
+                if key in self.estimates
+            }
+            for part in ("estimates", "intervals"):
+                full[part] = {key: value for key, value in full[part].items() if key not in REFUSABLE}
+        return full
 
     def summary(self) -> dict[str, Any]:
         """Return what ``kleiber fit --json`` prints: the keys that all methods share."""

@@ -14,10 +14,11 @@ import numpy as np
 import polars as pl
 
 from kleiber.scaling.elasticities import elasticities
+from kleiber.scaling.exclusions import leave_out
 from kleiber.scaling.fit import FitResult, fit
 from kleiber.scaling.frontier import LossCurve, envelope, gradient_rule, isoflop
 from kleiber.scaling.observations import Observations
-from kleiber.scaling.uncertainty import examine
+from kleiber.scaling.witnesses import agree, examine
 from kleiber.storage import write_atomic
 from kleiber.study import stages, training
 from kleiber.study.config import Study
@@ -31,18 +32,16 @@ def analyse(study: Study, out: Path) -> None:
     """Write the tables of observations and clusters, ``baselines.json``, ``checklist.json`` and ``fits/``."""
     runs = [training.run_of(study, out, unit) for unit in study.units()]
     baselines = _baselines(study, out, runs)
-    table = name_stuck(
-        observations(out, runs), {arm: found["unigram"]["bits_per_base"] for arm, found in baselines.items()}
-    )
+    frequencies = {arm: found["unigram"]["bits_per_base"] for arm, found in baselines.items()}
+    table = name_stuck(observations(out, runs), frequencies)
     write_atomic(out / "observations.csv", table.write_csv())
     write_atomic(out / "clusters.csv", _clusters(out, runs).write_csv())
     _write_parquet(table, out / "observations.parquet")
     _write_json(out / "baselines.json", baselines)
     _write_json(out / "checklist.json", checklist(study, stages.planned(study, out)))
     for arm in study.arms:
-        for result in _laws(
-            study, out, table.filter(pl.col("arm") == arm), [r for r in runs if r.labels["arm"] == arm]
-        ):
+        own = table.filter(pl.col("arm") == arm)
+        for result in _laws(study, out, own, [r for r in runs if r.labels["arm"] == arm], frequencies[arm]):
             is_other_form = result.method == "parametric" and result.form != "chinchilla"
             name = result.form if is_other_form else result.method
             _write_json(out / "fits" / f"{arm}.{name}.json", result.to_dict())
@@ -120,10 +119,11 @@ def _baselines(study: Study, out: Path, runs: list[Run]) -> dict[str, Any]:
     return found
 
 
-def _laws(study: Study, out: Path, table: pl.DataFrame, runs: list[Run]) -> list[FitResult]:
+def _laws(study: Study, out: Path, table: pl.DataFrame, runs: list[Run], frequencies: float) -> list[FitResult]:
     """Fit the points that read most unique data by every method; all of them by the law that counts repeats.
 
-    Runs that are stuck are left out and named, unless all are.
+    Runs that are stuck are left out and named, unless all are, and so are points as good as token frequencies, whose
+    score in bits per base is `frequencies`.
     """
     learned = table.filter(pl.col("status") != "stuck")
     warnings = _left_out(table.filter(pl.col("status") == "stuck"), len(learned))
@@ -131,9 +131,12 @@ def _laws(study: Study, out: Path, table: pl.DataFrame, runs: list[Run]) -> list
     most = table["unique"].max()
     fresh = table.filter(pl.col("unique") == most)
     points = Observations.of(fresh)
+    if not learned.is_empty():
+        points = leave_out(points, frequencies * float(np.log(2)) * fresh["bases_per_token"].item(0))
     curves = [_curve(out, run) for run in runs if run.name in set(fresh["run"])]
-    found = fit(points, bootstrap=study.fit.bootstrap, seed=study.study.seed)
-    laws = [examine(found, points), isoflop(points), elasticities(points), envelope(curves), gradient_rule(curves)]
+    valleys = isoflop(points)
+    found = examine(fit(points, bootstrap=study.fit.bootstrap, seed=study.study.seed), points, valleys)
+    laws = [found, agree(valleys, found), elasticities(points), envelope(curves), gradient_rule(curves)]
     if table["unique"].n_unique() > 1:
         in_tokens = table.with_columns(unique_tokens=pl.col("n_unique_bases") / pl.col("bases_per_token"))
         laws.append(fit(Observations.of(in_tokens), form="data-constrained"))
@@ -153,9 +156,9 @@ def _left_out(stuck: pl.DataFrame, n_learned: int) -> tuple[str, ...]:
 
 
 def _curve(out: Path, run: Run) -> LossCurve:
-    """Return the training loss along a run's trunk and last cooldown."""
+    """Return the training loss along a run's trunk, at a constant rate: a cooldown bends the curve."""
     lines = (json.loads(line) for line in (training.run_folder(out, run) / "metrics.jsonl").read_bytes().splitlines())
-    keep = [line for line in lines if line["phase"] in ("trunk", f"cooldown-{run.tokens[-1]}")]
+    keep = [line for line in lines if line["phase"] == "trunk"]
     columns = {key: np.array([line[key] for line in keep], float) for key in ("step", "n_tokens", "flops", "loss")}
     return LossCurve(
         float(run.model.n_params_non_embedding), columns["step"], columns["n_tokens"], columns["flops"], columns["loss"]
