@@ -168,7 +168,7 @@ def test_all_scores_of_a_model(setting, embedded):
     np.testing.assert_array_equal(laid.orders["shuffled"].ids, evaluation.orders["shuffled"].ids)
     model = DNABERT2(shape_for("0.01M", tokenizer.vocab_size))
     model.initialise(1)
-    scores = score_model(model, laid, lay_intervals(laid, tokenizer, 0), tokenizer)
+    scores = score_model(model, laid, lay_intervals(corpus, tokenizer, TRAIN))
     columns, table = scores.columns, scores.clusters
     plain = score(model, replace(laid, strata={}))
     assert columns["loss"] == plain.loss == pytest.approx(table["nats"].sum() / table["n_tokens"].sum())

@@ -1,8 +1,8 @@
 """A column of operations beside 6·N·D: an exact count, a unit or a mistake.
 
 Exact counts differ from 6·N·D by what embeddings, attention and skipped work make of it, which changes steadily with
-size; then N is taken as C / 6D, so that C = 6·N·D holds. Anything else that differs is refused. Rejected: trusting every
-column called FLOPs, which makes an exponent of a column in other units.
+size; then N is taken as C / 6D, so that C = 6·N·D holds. Anything else that differs is refused. Rejected: trusting
+every column called FLOPs, which makes an exponent of a column in other units.
 """
 
 from __future__ import annotations
