@@ -11,7 +11,7 @@ import pytest
 from kleiber.errors import ConfigError, DataError, UnknownName
 from kleiber.genome import sources
 from kleiber.genome.sources import Source, SourceFile
-from kleiber.study import config, stages
+from kleiber.study import paths, populations, stages
 from kleiber.study.config import load_study, parse_study
 from kleiber.study.stages import genome_files
 from study.conftest import TOY
@@ -31,7 +31,7 @@ def small(monkeypatch, tmp_path):
         return Source(name, kind, "", "", "", "", "", ("https://127.0.0.1/",), (file,))
 
     entries = {"Small": entry("Small", "assembly", FASTA), "Small-panel": entry("Small-panel", "panel", VCF)}
-    for module in (sources, config, stages):
+    for module in (sources, paths, populations, stages):
         monkeypatch.setattr(module, "catalogue", lambda: entries)
     monkeypatch.delenv("KLEIBER_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
