@@ -263,6 +263,12 @@ def test_standard_errors_that_nobody_knew(folder):
     assert read(folder, lines("N,D,loss,loss_se", [(*run, 0.01) for run in LAW])).se is not None
 
 
+def test_unique_data_in_another_unit_is_not_taken(folder):
+    for name, taken in (("unique_tokens", True), ("n_unique_bases", False)):
+        points = read(folder, lines(f"N,D,loss,{name}", [(*run, 10**9) for run in LAW]))
+        assert (points.unique is not None) == taken
+
+
 def test_wide_tables(folder):
     losses = {(n, d): loss for n, d, loss in LAW}
     by_size = [(n, *(losses[n, d] for d in DATA)) for n in SIZES]

@@ -252,11 +252,7 @@ def _rank_c(one: Header, words: frozenset[str]) -> int | None:
 def _rank_unique(one: Header, words: frozenset[str]) -> int | None:
     if one.words == ("u",):
         return 0
-    return (
-        0
-        if "unique" in words and words - {"unique"} and words <= TOKENS | OTHER_DATA | COUNTING | READ | {"unique"}
-        else None
-    )
+    return 0 if "unique" in words and words - {"unique"} and words <= TOKENS | COUNTING | READ | {"unique"} else None
 
 
 def _rank_se(one: Header, words: frozenset[str]) -> int | None:
