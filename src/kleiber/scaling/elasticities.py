@@ -127,12 +127,8 @@ class _Luck:
     free_point: float
     over: float
     source: str
-    unit: float = 1.0  # of the losses that the variances are relative to; 0 where they are in nats
-
-    @property
-    def spread(self) -> float:
-        """The standard deviation of a single loss, in its unit, at the middle of the table."""
-        return float(np.sqrt(self.mean + self.point * (1 - 1 / self.over))) * (self.unit or 1.0)
+    spread: float  # of a single loss, in its unit
+    is_relative: bool = False  # to the loss; else in nats
 
     def of_cell(self, block: NDArray[np.float64], seeds: NDArray[np.int64]) -> tuple[float, float]:
         """Return half the 95 % intervals of a step in ln N and in ln D, in nats, for the four losses of a cell.
@@ -140,10 +136,11 @@ class _Luck:
         A run's luck stays in a step from size to size, and leaves a step along its own data. Both variances are
         estimates, so that their sum has degrees of freedom of its own (Satterthwaite 1946, doi:10.2307/3002019).
         """
-        level = float(block.mean()) if self.unit else 1.0
+        level = float(block.mean()) if self.is_relative else 1.0
         extra = self.point * (0.5 - 1 / self.over)
         variance = max(self.mean + extra, 1e-300)
-        free = variance**2 / (self.mean**2 / self.free_run + extra**2 / self.free_point)
+        doubt = self.mean**2 / self.free_run + extra**2 / self.free_point
+        free = variance**2 / doubt if doubt > 0 else np.inf
         share = float((1 / seeds).sum())
         by_n = t.ppf(0.975, free) * np.sqrt(variance * share)
         by_d = t.ppf(0.975, self.free_point) * np.sqrt(self.point * share / 2)
@@ -153,11 +150,11 @@ class _Luck:
 def _luck(observations: Observations, given: float | None) -> _Luck | None:
     """Take the noise that is given, else that of seeds in two strata, else standard errors, else none."""
     if given is not None:
-        return _Luck(given**2, given**2, np.inf, np.inf, 1.0, "given", 0.0)
+        return _Luck(given**2, given**2, np.inf, np.inf, 2.0, "given", given)
     found = _of_seeds(observations)
     if found is None and observations.se is not None:
         variance = float((observations.se**2).mean())
-        found = _Luck(variance, variance, np.inf, np.inf, 1.0, "standard errors", 0.0)
+        found = _Luck(variance, variance, np.inf, np.inf, 2.0, "standard errors", float(np.sqrt(variance)))
     return found
 
 
@@ -181,8 +178,9 @@ def _of_seeds(observations: Observations) -> _Luck | None:
             over.append(shared.shape[1])
     if free_run < 2 or free_point < 2:
         return None
-    middle = float(np.exp(np.median(z)))
-    return _Luck(mean / free_run, point / free_point, free_run, free_point, float(np.mean(over)), "seeds", middle)
+    mean, point, points = mean / free_run, point / free_point, float(np.mean(over))
+    spread = float(np.exp(np.median(z)) * np.sqrt(mean + point * (1 - 1 / points)))
+    return _Luck(mean, point, free_run, free_point, points, "seeds", spread, True)
 
 
 def _balances(cells: list[dict[str, Any]]) -> list[dict[str, float]]:

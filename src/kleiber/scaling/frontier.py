@@ -117,12 +117,14 @@ def _crossings(curves: Sequence[LossCurve]) -> list[Optimum]:
     begins = np.empty(len(ordered))
     for row, curve in enumerate(ordered):
         smooth = curve.smooth()
-        keep = slice(0, max(2, min(len(smooth), int(NEAR_END * len(curve.step)))))
-        c = np.log(curve.flops[keep])
+        middle = (len(curve.step) - len(smooth)) // 2  # a mean belongs to the middle of its window, or curves shift
+        keep = slice(0, max(2, min(len(smooth), int(NEAR_END * len(curve.step)) - middle)))
+        at = slice(keep.start + middle, keep.stop + middle)
+        c = np.log(curve.flops[at])
         inside = (grid >= c[0]) & (grid <= c[-1])
         begins[row] = c[0]
         losses[row, inside] = np.interp(grid[inside], c, smooth[keep])
-        tokens[row, inside] = np.interp(grid[inside], c, np.log(curve.tokens[keep]))
+        tokens[row, inside] = np.interp(grid[inside], c, np.log(curve.tokens[at]))
     leader = losses.argmin(0)
     optima = []
     for i in np.flatnonzero(np.diff(leader) > 0):
