@@ -39,7 +39,7 @@ WORDS = (
 )
 
 HEADER = (
-    "##fileformat=VCFv4.2\n"
+    "##fileformat=VCFv4.4\n"
     '##FILTER=<ID=PASS,Description="All filters passed">\n'
     '##FILTER=<ID=POOR,Description="Poor">\n'
     f"##contig=<ID={CONTIG},length={len(BASES)}>\n"
