@@ -300,7 +300,7 @@ def test_a_drawn_study_says_what_was_written(drawn):
 
 
 @given(
-    st.dictionaries(names, st.text("ACGTNacgtnRY-", max_size=90), min_size=1, max_size=4),
+    st.dictionaries(names, st.text("ACGTNacgtnRYUu 7", max_size=90), min_size=1, max_size=4),
     st.integers(1, 30),
     st.sampled_from(["\n", "\r\n", "\n\n"]),
     st.integers(0, 2),

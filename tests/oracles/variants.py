@@ -39,7 +39,7 @@ WORDS = (
 )
 
 HEADER = (
-    "##fileformat=VCFv4.2\n"
+    "##fileformat=VCFv4.4\n"
     '##FILTER=<ID=PASS,Description="All filters passed">\n'
     '##FILTER=<ID=POOR,Description="Poor">\n'
     f"##contig=<ID={CONTIG},length={len(BASES)}>\n"
@@ -208,7 +208,8 @@ def naive_record(line: bytes, n_samples: int) -> tuple:
     if end:
         stops = [int(end[1])] * len(alts)
     elif len(sizes) == len(alts):
-        stops = [stops[0] if size == b"." else int(position) + abs(int(size)) for size in sizes]
+        spans = [int(size.lstrip(b"-") or 0) if re.fullmatch(rb"-*[0-9]{1,9}", size) else 0 for size in sizes]
+        stops = [int(position) + span if span else stop for span, stop in zip(spans, stops, strict=True)]
     return (
         contig.decode("utf-8", "replace"),
         int(position),

@@ -140,7 +140,7 @@ def _build_part(task: Task) -> dict[str, Any]:
 
 
 def rebuild(task: Task, name: str, entry: dict[str, Any], folder: Path, state: State) -> dict[str, Any]:
-    """Read one contig of a file once more, behind another file whose last edits reach into it; return its entry."""
+    """Read a contig of a file again, behind edits of another that reach into it; return its entry."""
     reference = Reference.open(task.reference)
     contigs = _Contigs(VcfFile(task.file), reference, folder, task, _Progress(folder, ""))
     contigs.before = {name: state}
@@ -364,7 +364,13 @@ def refuse_longer(source: VcfFile, reference: Reference) -> None:
 
 
 def refuse_foreign(sources: Sequence[VcfFile], reference: Reference) -> None:
-    """Refuse files whose headers name contigs, and none of the reference's."""
+    """Refuse files whose headers name contigs, and none of the reference's.
+
+    Raises
+    ------
+    DataError
+        When there is none; names contigs of both.
+    """
     ours = {canonical_name(contig.name): contig.name for contig in reference.contigs}
     theirs = {canonical_name(name): name for source in sources for name in source.lengths}
     if all(source.lengths for source in sources) and not set(theirs) & set(ours):

@@ -60,7 +60,10 @@ class Reading(NamedTuple):
 def reading(
     samples: Sequence[str], unphased: str = "error", seed: int = 0, kept: NDArray[np.bool_] | None = None
 ) -> Reading:
-    """Return how the calls of a file's samples are read; all of them count when `kept` is None."""
+    """Return how the calls of a file's samples are read.
+
+    ``kept`` says whose calls count, bool (samples,); everybody's when None.
+    """
     kept = np.ones(len(samples), bool) if kept is None else kept
     streams = np.zeros(len(samples), np.uint64)
     if unphased == "random":
@@ -170,7 +173,7 @@ def _mix(mixed, letter):
 
 @njit(cache=True, nogil=True)
 def weigh(reading, batch, i, index, first, second, is_phased):
-    """Take one sample's genotype: two alleles' numbers, `MISSING` or `ABSENT`; those that are there come first.
+    """Take one sample's genotype: two alleles' numbers, `MISSING`, or `ABSENT` for the second.
 
     Returns (called alleles, missing ones, whether it is an unphased heterozygote).
     """

@@ -72,7 +72,10 @@ for _code, _base in zip(b"RYSWKMBDHV", b"ACCAGACAAA", strict=True):
 
 
 class Letters(NamedTuple):
-    """A contig of the reference: its bases, A C G T N, and where ambiguity codes stood (0-based, increasing)."""
+    """A contig of the reference: its bases, and where ambiguity codes stood and which.
+
+    ASCII A C G T N, (length,); 0-based and increasing, (n,); upper-case ASCII, (n,).
+    """
 
     bases: NDArray[np.uint8]
     codes_at: NDArray[np.int64]

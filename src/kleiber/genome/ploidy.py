@@ -118,7 +118,9 @@ def _follow(batch, kept, now, since, until, even):
 
 @njit(cache=True, nogil=True)
 def mark_heterozygotes(batch, starts, ends, alleles, marked):
-    """Mark the samples of a file that have a heterozygous diploid call outside the stretches [starts, ends).
+    """Mark the samples of a file that have a heterozygous call outside some stretches.
+
+    Stretches are [starts, ends), 0-based, (n,); ``marked`` is bool (samples,).
 
     ``alleles`` is scratch: zeros, uint8 (slots,).
     """
@@ -162,11 +164,11 @@ def absences(
     pars
         Its pseudo-autosomal regions, as far as they are known.
     rows
-        Runs of calls, as `Runs.rows` returns them.
+        Runs of calls, (n, 4), as `Runs.rows` returns them.
     without
-        Which samples have no column in the files of the contig: they have no haplotype of it.
+        (samples,): which have no column in the files of the contig: they have no haplotype of it.
     heterozygous
-        Which samples have heterozygous calls outside `pars`; looked at for X, Y and M.
+        (samples,): which have heterozygous calls outside `pars`; looked at for X, Y and M.
     sexes
         ``"male"``, ``"female"`` or ``"unknown"`` by sample; None when there is no table.
 

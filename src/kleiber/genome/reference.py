@@ -145,7 +145,10 @@ class Reference:
         return load_array(self.path / f"{self._index[self.resolve(contig)]}.n.npy", np.int64)
 
     def codes(self, contig: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Return where ambiguity codes stood in a contig, 0-based and increasing, and which, upper-case ASCII."""
+        """Return where ambiguity codes stood in a contig, and which.
+
+        0-based and increasing, (n,); upper-case ASCII, (n,).
+        """
         index = self._index[self.resolve(contig)]
         if not self.manifest["contigs"][index].get("codes"):
             return np.zeros(0, np.int64), np.zeros(0, np.uint8)
@@ -154,7 +157,10 @@ class Reference:
 
     @property
     def changes(self) -> dict[str, dict[str, int]]:
-        """What was no base of its own, and how often, by contig: codes that became N, blanks and digits dropped."""
+        """What was no base of its own, by contig, and how often.
+
+        Ambiguity codes, which became N; blanks and digits, which were dropped.
+        """
         found = {}
         for contig in self.manifest["contigs"]:
             counts = dict(contig.get("codes", {}))
@@ -247,7 +253,9 @@ def contigs_of(fasta: str | Path) -> tuple[Contig, ...]:
     index = Path(f"{fasta}.fai")
     if fasta.is_file() and index.is_file():
         return tuple(_indexed(index))
-    contigs = tuple(Contig(name, len(body)) for name, body in sequences(fasta))
+    contigs = tuple(
+        Contig(name, len(nucleotides(np.frombuffer(body, np.uint8), name, fasta)[0])) for name, body in sequences(fasta)
+    )
     if not contigs:
         raise DataError(f"{fasta} holds no sequence.\n  A FASTA file starts with a line such as >chr20.")
     return contigs
@@ -355,7 +363,9 @@ def _write_contig(folder: Path, number: int, name: str, body: bytes, fasta: Path
 
 
 def nucleotides(raw: NDArray[np.uint8], name: str, fasta: Path) -> tuple[NDArray[np.uint8], int]:
-    """Return the letters of a sequence as they stand, without blanks and digits, and how many of these there were.
+    """Return the letters of a sequence, (n,), without blanks and digits, and how many of these there were.
+
+    Letters are ASCII as they stand, lower case and U as well.
 
     Raises
     ------

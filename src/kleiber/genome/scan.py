@@ -188,10 +188,10 @@ def _genotypes(text, calls, n_samples, n_alts, reading, batch):
 
 @njit(cache=True, nogil=True)
 def any_genotypes(text, at, field, n_alts, reading, index, batch):
-    """Append the carriers of a line whose samples begin at byte `at`, with GT the `field`-th of their fields.
+    """Append the carriers of a line whose samples begin at byte `at`.
 
-    A `field` of -1 says that there is no GT. Returns where the next line begins, how it went, and the sample at which
-    it went wrong; nothing is appended then.
+    GT is the `field`-th of their fields, from 0; -1 says that there is none. Returns where the next line begins, how it
+    went, and the sample at which it went wrong; nothing is appended then.
     """
     r, n_samples = batch.n[0], reading.kept.size
     n_present, n_missing, n_unphased, unphased = 0, 0, 0, -1

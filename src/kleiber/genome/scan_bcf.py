@@ -74,7 +74,9 @@ def _typed(data, at, end):
 
 @njit(cache=True, nogil=True)
 def scan_bcf(data, at, contig, name, keys, reading, batch):
-    """Scan whole BCF records of contig number `contig` from byte `at`; return where it stopped, why, and the sample.
+    """Scan whole BCF records of contig number `contig` from byte `at`.
+
+    Returns where it stopped, why, and the sample.
 
     ALL: no further whole record is in `data`. IRREGULAR: the record makes no sense. PLOIDY: the sample has a call of
     more than two alleles. NO_ALLELE: its call names an allele that the record does not have. ``name`` is the contig's.
@@ -189,7 +191,7 @@ def _find_genotypes(data, p, end, n_formats, n_samples, gt_key):
 
 @njit(cache=True, nogil=True)
 def _even_genotypes(data, p, n_alts, reading, batch):
-    """Append the carriers of each allele; false, and nothing appended, where a genotype is not ``a|b``, a byte each."""
+    """Append the carriers of each allele; false, with nothing appended, where a genotype is not ``a|b``."""
     v, first = batch.n[1], batch.n[2]
     carriers, found = batch.carriers, batch.found
     c, several = first, False
