@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as HuggingFace
 
-from kleiber.cli.tokens import _piped, _sequences
-from kleiber.errors import DataError
 from study.conftest import kleiber
 
 
@@ -98,25 +95,3 @@ def test_windows_are_spread_over_all_sequences(tmp_path):
     first = np.searchsorted(np.arange(1000), [np.flatnonzero((every == row).all(1))[0] for row in some])
     assert (np.diff(first) >= 0).all()
     assert np.bincount(first // 100, minlength=10).min() >= 5
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        (b">a x\nACG\nTT\n>b\n\nGG\n", [("a x", b"ACGTT"), ("b", b"GG")]),
-        (b">\nAC GT\r\n", [("a sequence", b"ACGT")]),
-        (b"ACG\n\nTT\n", [("1", b"ACG"), ("2", b""), ("3", b"TT")]),
-        (b"", []),
-    ],
-)
-def test_what_is_piped_is_fasta_or_lines(text, wanted):
-    assert list(_piped(BytesIO(text))) == wanted
-
-
-def test_a_protein_is_no_dna(tmp_path):
-    for name, text in (("p.fa", ">p1\nMKVLAT\n>p2\nACGT\n"), ("p.txt", "ACGT\nACEF\n")):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(DataError, match=rf"{name}, (p1|line 2): .* are no nucleotides"):
-            list(_sequences(tmp_path / name))
-    (tmp_path / "d.fa").write_text(">d\nACGTNRYSWKMBDHVUacgtn\n")
-    assert list(_sequences(tmp_path / "d.fa")) == [("d", b"ACGTNRYSWKMBDHVUacgtn")]

@@ -152,7 +152,8 @@ def encode(
     from kleiber.tokens.tokenizer import load
 
     loaded = load(tokenizer)
-    for _, text in _sequences(source) if source else _piped(sys.stdin.buffer):
+    lines = _sequences(source) if source else ((str(i), line.strip().encode()) for i, line in enumerate(sys.stdin, 1))
+    for _, text in lines:
         ids = loaded.encode(np.frombuffer(text, np.uint8)).tolist()
         ids = [1, *ids, 2] if special else ids
         print(" ".join(loaded.tokens[i] if tokens else str(i) for i in ids))
@@ -184,61 +185,24 @@ def decode(tokenizer: Path) -> None:
         print(loaded.decode(np.array([int(word) for word in words], np.int64)))
 
 
-def _piped(stream: Any) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bases) of FASTA, or of text with one sequence a line, as they come; empty lines of text stay."""
-    name: str = ""
-    parts: list[bytes] = []
-    for number, line in enumerate(stream, 1):
-        if line.startswith(b">") and (name or number == 1):
-            if name:
-                yield name, b"".join(parts)
-            name, parts = line[1:].decode("utf-8", "replace").strip() or "a sequence", []
-        elif name:
-            parts.append(b"".join(line.split()))
-        else:
-            yield str(number), line.strip()
-    if name:
-        yield name, b"".join(parts)
-
-
 def _sequences(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bases) of a FASTA file, or of text with one sequence a line; a folder is all of its files.
-
-    Raises
-    ------
-    DataError
-        When a sequence is a protein: it has letters that no nucleotide code has.
-    """
+    """Yield (name, bases) of a FASTA file, or of text with one sequence a line; a folder is all of its files."""
     from kleiber.genome.reference import open_text, sequences
 
     if path.is_dir():
         for file in sorted(path.iterdir()):
-            if file.suffix in (".txt", ".gz", ".fa", ".fasta", ".fna"):
+            if file.suffix in (".txt", ".gz", ".fa", ".fasta"):
                 yield from _sequences(file)
         return
     with open_text(path) as handle:
         is_fasta = handle.read(1) == b">"
     if is_fasta:
-        for name, text in sequences(path):
-            _refuse_protein(path, name, text)
-            yield name, text
+        yield from sequences(path)
         return
     with open_text(path) as handle:
         for number, line in enumerate(handle, 1):
             if line.strip():
-                _refuse_protein(path, f"line {number}", line)
                 yield f"{path.name}:{number}", line.strip()
-
-
-def _refuse_protein(path: Path, name: str, text: bytes) -> None:
-    """Raise `DataError` where a sequence has a letter of proteins alone."""
-    from kleiber.errors import DataError
-
-    strange = [letter for letter in "EFIJLOPQXZ" if letter.encode() in text or letter.lower().encode() in text]
-    if strange:
-        raise DataError(
-            f"{path}, {name}: {', '.join(strange)} are no nucleotides (IUPAC): this is no DNA, but maybe a protein."
-        )
 
 
 def _windows(text: bytes, size: int) -> Any:
