@@ -190,7 +190,7 @@ def _sequences(path: Path) -> Iterator[tuple[str, bytes]]:
 
     if path.is_dir():
         for file in sorted(path.iterdir()):
-            if file.suffix in (".txt", ".gz", ".fa", ".fasta", ".fna"):
+            if file.suffix in (".txt", ".gz", ".fa", ".fasta"):
                 yield from _sequences(file)
         return
     with open_text(path) as handle:
