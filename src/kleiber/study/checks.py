@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from kleiber.genome.edits import POLICIES
+from kleiber.genome.rules import POLICIES
 
 if TYPE_CHECKING:
     from kleiber.study.config import Arm, Genome
