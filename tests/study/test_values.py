@@ -23,6 +23,7 @@ HEAD = {
     "tune": {"sizes": ["0.05M", "0.1M", "0.2M"]},
     "fit": {},
     "train": {"batch": 8},
+    "model": {},
 }
 
 
@@ -78,7 +79,9 @@ ABSURD = [float("inf"), float("-inf"), float("nan"), 1e308, -1e308, 10**400, -(1
 
 
 def test_every_table_is_looked_at():
-    assert {table for table, _, _ in LEAVES} == {"study", "genome", "arms.pan", "ladder", "train", "tune", "fit"}
+    assert {table for table, _, _ in LEAVES} == {
+        "study", "genome", "arms.pan", "ladder", "model", "train", "tune", "fit",
+    }  # fmt: skip
     assert {("genome", "min_af"), ("train", "clip"), ("ladder", "unique")} <= {(t, k) for t, k, _ in NUMBERS}
     assert outcome("train", "batch", 8) is None
 

@@ -37,7 +37,7 @@ def alibi_slopes(heads: int) -> list[float]:
 
 
 def alibi(slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Tensor:
-    """Return what is added to the attention scores: -slope·|i - j|, and the least number where j is padding.
+    """Return what is added to the scores: -slope·|i - j|, and the least number where j is padding.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def alibi(slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | No
 def attention(backend: str, slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Attend:
     """Return softmax(q·k / √d + ALiBi)·v as a function of q, k and v, computed by one of `BACKENDS`.
 
-    The other arguments are those of `alibi`.
+    The other arguments are those of `alibi`. Queries are (B, h, K, d), keys and values (B, h, S, d).
     """
     if backend == "flex":
         return _flex(slopes, x, mask, rows)
@@ -106,6 +106,8 @@ def pick(x: Tensor, rows: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
+    """Queries, keys and values in one matrix of (3H, H), one below the other, and attention between them."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.heads = config.heads

@@ -20,7 +20,10 @@ TOLERANCE = 0.01  # of C against 6·N·D
 def effective_size(
     N: NDArray[np.float64], D: NDArray[np.float64], C: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """Return C / 6D, (n,), the same for all points of a size; None where a size has no such number, or it is N."""
+    """Return C / 6D, (n,), the same for all points of a size.
+
+    None where a size has no such number, or it is N.
+    """
     found = C / (6 * D)
     for size in np.unique(N):
         at = size == N
@@ -34,7 +37,7 @@ def effective_size(
 def is_overhead(N: NDArray[np.float64], effective: NDArray[np.float64]) -> bool:
     """Say whether a count of operations differs from 6·N·D as embeddings or attention make it differ.
 
-    By a factor that falls or rises steadily with size; one and the same factor is a unit or a mistake.
+    By a factor that falls or rises steadily with size; one and the same factor is a unit or a mistake. Both are (n,).
     """
     _, first = np.unique(N, return_index=True)
     ratio = np.log(effective[first] / N[first])

@@ -351,10 +351,6 @@ def _check_values(study: Study, name: str) -> None:
             refuse("[arms]", f"names an arm {arm!r}; an arm is part of file names.")
     if bool(study.genome.reference) == bool(study.genome.assembly):
         refuse("[genome]", "has to name either a FASTA (reference) or an assembly of the catalogue (assembly).")
-    try:
-        study.panel_rules()
-    except ConfigError as error:
-        refuse("[genome]", f"cannot be: {error}")
     if study.genome.assembly:
         find_source(study.genome.assembly, "assembly", f"[genome] of {name}")
     if not study.genome.holdout:
@@ -398,6 +394,10 @@ def _check_values(study: Study, name: str) -> None:
     if not 100 <= study.fit.bootstrap <= 1_000_000:
         refuse("[fit] bootstrap", f"must be 100 to 1,000,000 draws, not {study.fit.bootstrap}.")
     check_genome(study.genome, study.arms, refuse)
+    try:
+        study.panel_rules()
+    except ConfigError as error:
+        refuse("[genome]", f"cannot be: {error}")
 
 
 def _names_a_file(text: str) -> bool:

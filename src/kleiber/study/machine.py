@@ -52,7 +52,10 @@ def machine(study: Study, planned: Plan, out: Path, devices: int = 1) -> dict[st
 
 
 def settle(run: Run, choices: dict[str, Any]) -> Run:
-    """Return a run with the precision that was chosen; its name stays that of the study file, on every machine."""
+    """Return a run with the precision that was chosen.
+
+    Its name stays that of the study file, on every machine.
+    """
     return replace(run, train=replace(run.train, precision=choices["precision"]))
 
 

@@ -83,7 +83,7 @@ def save_state(path: Path, state: dict[str, Tensor], position: dict[str, Any]) -
 
 
 def saved_precision(folder: Path) -> str | None:
-    """Return the precision that the checkpoints of a run's folder were computed in, None when there is none."""
+    """Return the precision that the checkpoints in a run's folder were computed in, None without one."""
     for path in (*folder.glob("*.safetensors"), *folder.glob("checkpoints/*/model.safetensors")):
         try:
             with safetensors.safe_open(path, "pt") as file:

@@ -30,7 +30,7 @@ def gemm_peak(device: torch.device, dtype: torch.dtype, n: int = 1024, repeats: 
 
 
 def faster_precision(device: torch.device, turns: int = 8) -> str:
-    """Return ``"bf16"`` where its matrix products are at least `WORTHWHILE` times as fast as those of fp32.
+    """Return ``"bf16"`` where its products are at least `WORTHWHILE` times as fast as those of fp32.
 
     Takes about a second on a processor. Some know bf16 by name only and compute it at a third of fp32's rate. The two
     take turns and the best of each counts, so that another job which comes and goes decides nothing.

@@ -92,7 +92,10 @@ class Devices:
         return model
 
     def reshard(self, model: nn.Module) -> None:
-        """Let the parameters be pieces again: after a forward pass alone, some are still whole, and are no one's."""
+        """Let the parameters be pieces again.
+
+        After a forward pass alone some are still whole, and what is written into those is lost.
+        """
         if self.shard:
             from torch.distributed.fsdp import FSDPModule
 

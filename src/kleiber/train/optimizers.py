@@ -32,9 +32,9 @@ STACKED = {"Wqkv.weight": 3, "gated_layers.weight": 2}
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the nearest orthogonal matrix of each, roughly: singular values end between about 0.7 and 1.2.
+    """Return the nearest orthogonal matrix of each, roughly.
 
-    Five steps of a Newton-Schulz iteration, all matrices in one batched product.
+    Singular values end between about 0.7 and 1.2. Five steps of a Newton-Schulz iteration, all matrices in one batched product.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class Optimizers:
             optimizer.step()
 
     def of(self, parameter: Tensor) -> torch.optim.Optimizer:
-        """Return the one that changes a parameter."""
+        """Return the one that changes a parameter of the model, of any shape."""
         return next(o for o in self.parts if any(parameter is p for group in o.param_groups for p in group["params"]))
 
 
