@@ -5,6 +5,7 @@ Rejected: one choice, defended well. What a reader would have found with another
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,13 @@ EVERY = 4
 BUDGETS = 9
 
 
-def band(observations: Observations, delta: float) -> list[dict[str, Any]]:
-    """Return a for each form, δ, count of N and of FLOPs, and cut of one edge."""
+def band(
+    observations: Observations, delta: float, forms: Sequence[Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Return a for each form, δ, count of N and of FLOPs, and cut of one edge.
+
+    `forms` are those of `other_forms`, where they have been fitted.
+    """
     cuts = {"all points": np.ones(len(observations), bool)}
     for key, unit in UNIT.items():
         value = getattr(observations, key)
@@ -51,7 +57,7 @@ def band(observations: Observations, delta: float) -> list[dict[str, Any]]:
                     found.append(row | {"FLOPs": "exact", "a": float(beta / (k * beta + alpha))})
     return found + [
         {"form": row["form"], "cut": "all points", "delta": delta, "N": "effective", "FLOPs": "6ND", "a": row["a"]}
-        for row in other_forms(observations, delta)
+        for row in (other_forms(observations, delta) if forms is None else forms)
     ]
 
 

@@ -177,7 +177,14 @@ def fit_form(
         logs = [guess[name] if _is_exponent(name) else np.log(guess[name]) for name in free]
         theta = np.clip(logs, low + 1e-9, high - 1e-9)
         found = least_squares(
-            residuals, theta, bounds=(low, high), **settings, xtol=1e-14, ftol=1e-14, gtol=1e-15, max_nfev=2000
+            residuals,
+            theta,
+            bounds=(low, high),
+            **settings,
+            xtol=1e-14,
+            ftol=1e-14,
+            gtol=1e-15,
+            max_nfev=2000 if start is None else 200,
         )
         if best is None or found.cost < best.cost:
             best = found

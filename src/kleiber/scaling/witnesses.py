@@ -89,7 +89,8 @@ def examine(result: FitResult, observations: Observations, valleys: FitResult | 
     known = {
         key: value and (key not in profiles or profiles[key].is_identified) for key, value in result.identified.items()
     }
-    choices = band(observations, delta)
+    forms = other_forms(observations, delta)
+    choices = band(observations, delta, forms)
     spread = [min(row["a"] for row in choices), max(row["a"] for row in choices)]
     luck = result.intervals["a"]
     residuals = Residuals.of(observations, fitted)
@@ -106,7 +107,7 @@ def examine(result: FitResult, observations: Observations, valleys: FitResult | 
         *_replicates(residuals),
         *_sizes(residuals),
         *_refitted(without),
-        _forms(observations, delta),
+        _forms(forms),
         _choices(spread, wide, luck),
         *_data(observations),
     ]
@@ -306,8 +307,8 @@ def _name(one: Refit) -> str:
     return one.left_out.removeprefix("the ")
 
 
-def _forms(observations: Observations, delta: float) -> Witness:
-    found = min(other_forms(observations, delta), key=lambda row: row["objective"])
+def _forms(fitted: list[dict[str, Any]]) -> Witness:
+    found = min(fitted, key=lambda row: row["objective"])
     adds = {"delayed": f"a delay of {found['adds']:.3g} in D", "joint": f"γ = {found['adds']:.3g}"}[found["form"]]
     if found["objective"] < BETTER * found["law"]:
         left = found["objective"] / found["law"]
