@@ -110,6 +110,7 @@ REFUSED = {
         "a name of two lines": study('"tiny"', '"ti\\nny"'),
     },
     "fasta": {
+        "letters of no alphabet": b"\0>a\nAC\xdf\xffgt\n",
         "gzip with damage that its checksum never sees": b"\3" + gzip.compress(b">a\nACGT\n" * 9)[:12] + b"\xff" * 40,
         "carriage returns alone": b"\0>chr1\rACGT\r",
         "an index without lengths": b"\0>a\nACGT\n\xff\xffa\tx\n",
@@ -206,7 +207,7 @@ def test_is_refused_in_words(name, what, folder):
 
 
 TAKEN = {
-    "fasta": {"letters of no alphabet": b"\0>a\nAC\xdf\xffgt\n"},
+    "fasta": {"blanks, digits and RNA": b"\0>a\n1 ACGU acgu 9\n"},
     "bed": {"a contig that begins with track": b"\0track1\t1\t2\n"},
     "table": {
         "seeds that are names": csv("N,D,loss,seed", "1,2,3,a", "1,2,3,b"),

@@ -114,7 +114,7 @@ def test_finished_contigs_of_one_file_are_kept(form, tmp_path):
         out = tmp_path / f"stopped-{n}"
         left = stopped(reference, vcf, out, n)
         before = {path.name: path.stat() for path in left.iterdir() if int(path.name[0], 36) < n}
-        assert len(before) == 20 * n  # 19 arrays and the slots
+        assert len(before) == 21 * n  # 19 arrays, the slots and the state
         panel = Panel.build(reference, [vcf], out)
         assert tree(panel.path) == whole
         for name, stat in before.items():

@@ -204,8 +204,7 @@ def _even_genotypes(data, p, n_alts, reading, batch):
         one, two = np.int64(left >> 1) - 1, np.int64(right >> 1) - 1
         if one < 0 or two < 0 or one > n_alts or two > n_alts or (right & 1 == 0 and one != two):
             return False
-        if one > 1 or two > 1:
-            several = True
+        several |= bool(one > 1 or two > 1)
         if one:
             found[2 * i] = one
             carriers[c] = 2 * i
