@@ -34,7 +34,8 @@ STACKED = {"Wqkv.weight": 3, "gated_layers.weight": 2}
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the nearest orthogonal matrix of each, roughly.
 
-    Singular values end between about 0.7 and 1.2. Five steps of a Newton-Schulz iteration, all matrices in one batched product.
+    Singular values end between about 0.7 and 1.2. Five steps of a Newton-Schulz iteration, all matrices in one batched
+    product.
 
     Parameters
     ----------
