@@ -104,6 +104,7 @@ def test_evaluate_scores_haplotypes_strata_and_baselines(trained, embedded):
 def test_the_original_recipe_trains(trained):
     folder, command = trained
     recipe = ("--original", "--schedule", "linear", "--no-mask-only", "--micro-batch", 2, "--dropout", 0.1)
+    recipe += ("--architecture", "dnabert2", "--optimizer", "adamw")
     result = kleiber(*command[:-1], folder / "original", *recipe)
     assert result.returncode == 0, result.stderr
     result = kleiber(*command[:-1], folder / "other", "--original")

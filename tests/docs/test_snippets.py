@@ -42,7 +42,8 @@ SMALLER = [
 TINY = [
     (r"(?m)^sizes += .*$", 'sizes = ["0.01M", "0.02M"]'),
     (r"(?m)^tokens += .*$", "tokens = [4e3, 8e3]"),
-    (r"(?m)^length = 128", "length = 32\neval_rows = 50"),
+    (r"(?m)^length = 128", "length = 32"),
+    (r"(?m)^eval_rows = 500", "eval_rows = 50"),
     (r"(?m)^batch = 16", "batch = 8"),
     (r"bpe1024", "bpe64"),
     (r"(?m)^(variant-bpe|ref-6mer) .*\n", ""),

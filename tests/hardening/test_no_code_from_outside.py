@@ -21,7 +21,10 @@ NEEDS = {
     "numpy.load": ("allow_pickle", False),
 }
 FORBIDS = {"shell": True, "trust_remote_code": True, "allow_pickle": True, "weights_only": False}
-ALLOWED = {("train/trackers.py", "importlib.import_module")}  # a tracker that the user names on the command line
+ALLOWED = {
+    ("train/trackers.py", "importlib.import_module"),  # a tracker that the user names on the command line
+    ("scaling/table.py", "zipfile.ZipFile"),  # in memory: its members are read, and nothing is unpacked
+}
 
 
 def offences(code: str, module: str) -> list[str]:
@@ -36,7 +39,7 @@ def offences(code: str, module: str) -> list[str]:
         if name in NEEDS:
             key, value = NEEDS[name]
             is_bad = is_bad or given.get(key) is not value
-        if name == "importlib.import_module":
+        if name == "importlib.import_module" or (module, name) in ALLOWED:
             is_bad = (module, name) not in ALLOWED
         if is_bad:
             found.append(f"{module}:{node.lineno}: {ast.unparse(node)[:80]}")

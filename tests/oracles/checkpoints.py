@@ -12,7 +12,7 @@ from pathlib import Path
 from oracles.containers import refusing, unwrapped
 
 SHAPE = {"vocab_size": 9, "hidden": 8, "layers": 1, "heads": 2, "intermediate": 8, "dropout": 0.0}
-POSITION = {"step": 1, "n_bases": 9, "done": 0, "metrics": 0}
+POSITION = {"step": 1, "n_bases": 9, "done": 0, "metrics": 0, "precision": "fp32"}
 HUB = {
     "vocab_size": 9,
     "hidden_size": 8,
@@ -59,15 +59,22 @@ def as_pickles(legacy: bool) -> bytes:
 def as_state() -> bytes:
     """Return the file of a training run after one step."""
     import safetensors.torch
-    import torch
 
     from kleiber.train.checkpoint import snapshot
 
     model = tiny()
-    optimizer = torch.optim.AdamW(model.parameters())
+    found = optimizers(model)
     sum(parameter.sum() for parameter in model.parameters()).backward()
-    optimizer.step()
-    return safetensors.torch.save(snapshot(model, optimizer), {"position": json.dumps(POSITION)})
+    found.step([1e-3] * len(found.parts))
+    return safetensors.torch.save(snapshot(model, found), {"position": json.dumps(POSITION)})
+
+
+def optimizers(model: Any) -> Any:
+    """Return AdamW for a network, as a run has it."""
+    from kleiber.train.config import Run, TrainConfig
+    from kleiber.train.optimizers import Optimizers
+
+    return Optimizers(model, Run("tiny", model.config, TrainConfig(optimizer="adamw", precision="fp32"), (1,), 1))
 
 
 @functools.cache
@@ -140,7 +147,7 @@ def check_checkpoint(data: bytes, folder: Path) -> None:
         found = load_state(file)
         assert found is not None
         assert isinstance(found[1], dict)
-        restore(found[0], model := tiny(), torch.optim.AdamW(model.parameters()))
+        restore(found[0], model := tiny(), optimizers(model))
         assert all(tensor.shape == weights()[name].shape for name, tensor in model.named_parameters())
         return
     shape, loaded = load_weights(home)

@@ -21,4 +21,4 @@ def test_errors_that_one_cluster_cannot_tell_are_not_used():
     assert known.se is not None
     unknown = Observations.of(TABLE.with_columns(loss_se=pl.Series([0.1, float("nan"), 0.1])))
     assert unknown.se is None
-    assert unknown.warnings == ("the standard errors in column 'loss_se' are not all known, and none is used",)
+    assert unknown.warnings == ("standard errors are not used: 1 of 3 in column 'loss_se' are zero or missing",)

@@ -28,7 +28,7 @@ def clocked(monkeypatch):
     monkeypatch.setattr(room.os, "sched_getaffinity", lambda pid: range(4))
     monkeypatch.setattr(room, "_n_gpus", lambda: 0)
     monkeypatch.setattr(
-        room, "measure_rates", lambda runs, workers, threads, attention: [rates[threads, attention]] * len(runs)
+        room, "measure_rates", lambda runs, taken: [rates[taken["threads"], taken["attention"]]] * len(runs)
     )
     return rates
 

@@ -144,8 +144,8 @@ def test_the_original_recipe_is_measured_in_fewer_rows_than_a_micro_batch(tmp_pa
     monkeypatch.setattr(clock, "OPERATIONS", 1e8)
     monkeypatch.setattr(clock, "STEPS", 3)
     monkeypatch.setattr(clock, "MOST", 3)
-    threads = torch.get_num_threads()
-    clock._measure(run, "3mer", str(tmp_path / "rate.json"), threads, "matmul", lambda share: None)
+    choices = {"threads": torch.get_num_threads(), "attention": "matmul", "precision": "fp32"}
+    clock._measure(run, "3mer", str(tmp_path / "rate.json"), choices, lambda share: None)
     assert json.loads((tmp_path / "rate.json").read_text()) > 0
 
 

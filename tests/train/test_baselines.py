@@ -55,7 +55,7 @@ def test_the_curve_is_of_what_a_run_has_read(embedded, windows):
     for name, sums in zip(counts.models, nats, strict=True):
         expected = bits_per_base(sums[0], bases[0])
         assert curve[-1]["scores"][name]["bits_per_base"] == pytest.approx(expected, abs=1e-9), name
-        assert 0 < curve[-1]["scores"][name]["se"] < 0.1
+        assert np.isnan(curve[-1]["scores"][name]["se"])  # 20 kb are one cluster
     best = [point["scores"]["two-sided-mean"]["bits_per_base"] for point in curve]
     assert best[-1] < best[0] - 0.1
 
@@ -74,7 +74,7 @@ def test_reading_again_does_no_harm(embedded):
 def test_rows_of_the_original_recipe_are_cut_where_it_cuts_them(embedded):
     tokenizer = train_tokenizer("3mer", np.empty((0, 0), np.uint8))
     training, heldout = corpora(embedded, tokenizer, window=700)
-    recipe = {"original": True, "mask_only": False, "micro_batch": 2, "schedule": "linear"}
+    recipe = {"original": True, "mask_only": False, "micro_batch": 2, "schedule": "linear", "optimizer": "adamw"}
     train = TrainConfig(length=32, batch=4, **recipe)
     assert count_curve(training, heldout, tokenizer, train, [8])[-1]["n_bases"] == 8 * 30 * 3
 

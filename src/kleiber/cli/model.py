@@ -360,8 +360,10 @@ def info(
     ----------
     model
         A checkpoint as for `kleiber evaluate`, or a size: 0.4M, 15M.
-    architecture, vocab_size
-        Network and tokens, when a size is named.
+    architecture
+        Network, when a size is named.
+    vocab_size
+        Tokens, when a size is named.
     length
         Tokens in a row, for counting operations.
     json

@@ -26,6 +26,7 @@ OPTIONAL = {
     "corpus": pl.String,
     "tokenizer": pl.String,
     "n_params_non_embedding": pl.Int64,
+    "n_effective": pl.Float64,
     "n_bases": pl.Int64,
     "n_unique_bases": pl.Int64,
     "epochs": pl.Float64,
