@@ -69,7 +69,7 @@ def as_state() -> bytes:
     return safetensors.torch.save(snapshot(model, found), {"position": json.dumps(POSITION)})
 
 
-def optimizers(model: Any) -> Any:
+def optimizers(model):
     """Return AdamW for a network, as a run has it."""
     from kleiber.train.config import Run, TrainConfig
     from kleiber.train.optimizers import Optimizers

@@ -132,7 +132,8 @@ def test_no_study_file(arguments, tmp_path):
 
 def test_baselines_read_full_rows_where_the_original_recipe_cuts_them(tmp_path):
     """Its training windows have 700 bases; token frequencies are those of rows that hold all their tokens."""
-    recipe = 'original = true\noptimizer = "adamw"\nmask_only = false\nmicro_batch = 4\nschedule = "linear"\n[model]\narchitecture = "dnabert2"\n[fit]'
+    recipe = 'original = true\noptimizer = "adamw"\nmask_only = false\nmicro_batch = 4\nschedule = "linear"\n'
+    recipe += '[model]\narchitecture = "dnabert2"\n[fit]'
     text = TOY.replace("length = 32", "length = 256").replace("[fit]", recipe)
     study, out = parse_study(text, "toy", tmp_path), tmp_path / "out"
     tokenizer = stages.tokenizer_of(study, out, "bpe64")
