@@ -207,6 +207,19 @@ def is_even(reading, batch, r):
 
 
 @njit(cache=True, nogil=True)
+def close_carriers(batch, c, several, n_alts):
+    """Say where the carriers of each allele of a record are: up to `c`, sorted where there are several alleles."""
+    v, first = batch.n[1], batch.n[2]
+    if several:
+        carriers = batch.carriers[first:c]
+        sort_by_allele(carriers, batch.found[carriers], n_alts, batch)
+    else:
+        for k in range(n_alts):
+            batch.carriers_at[v + k] = first if k == 0 else c
+    batch.carriers_at[v + n_alts] = c
+
+
+@njit(cache=True, nogil=True)
 def carry(reading, batch, n_alts):
     """Append the carriers that `weigh` found in a record, and its copies where not everyone has two."""
     r, v, first = batch.n[0], batch.n[1], batch.n[2]
@@ -217,12 +230,7 @@ def carry(reading, batch, n_alts):
             carriers[c] = slot
             several |= found[slot] > 1
             c += 1
-    if several:
-        sort_by_allele(carriers[first:c], found[carriers[first:c]], n_alts, batch)
-    else:
-        for k in range(n_alts):
-            batch.carriers_at[v + k] = first if k == 0 else c
-    batch.carriers_at[v + n_alts] = c
+    close_carriers(batch, c, several, n_alts)
     batch.n[1], batch.n[2] = v + n_alts, c
     batch.copies_at[r] = EVEN
     here = batch.n[3]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from kleiber.genome.calls import ABSENT, MISSING, carry, coin_index, is_even, sort_by_allele, weigh
+from kleiber.genome.calls import ABSENT, MISSING, carry, close_carriers, coin_index, is_even, weigh
 from kleiber.genome.rules import UNPHASED
 from kleiber.genome.scan import ALL, FULL, IRREGULAR, LONGEST, MOST_ALTS, NO_ALLELE, OTHER_CONTIG, PLOIDY, is_full
 
@@ -213,12 +213,7 @@ def _even_genotypes(data, p, n_alts, reading, batch):
             found[2 * i + 1] = two
             carriers[c] = 2 * i + 1
             c += 1
-    if several:
-        sort_by_allele(carriers[first:c], found[carriers[first:c]], n_alts, batch)
-    else:
-        for k in range(n_alts):
-            batch.carriers_at[v + k] = first if k == 0 else c
-    batch.carriers_at[v + n_alts] = c
+    close_carriers(batch, c, several, n_alts)
     batch.n[1], batch.n[2] = v + n_alts, c
     is_even(reading, batch, batch.n[0])
     return True
