@@ -156,6 +156,8 @@ class Optimizers:
             self.parts.append(Muon(stacks, train.momentum, train.weight_decay, dtype))
             self.peaks.append(train.muon_lr)
 
+        self.owner = {p: each for each in self.parts for group in each.param_groups for p in group["params"]}
+
     def step(self, rates: list[float]) -> None:
         """Take one step, each at its rate."""
         for optimizer, rate in zip(self.parts, rates, strict=True):
@@ -165,7 +167,7 @@ class Optimizers:
 
     def of(self, parameter: Tensor) -> torch.optim.Optimizer:
         """Return the one that changes a parameter of the model, of any shape."""
-        return next(o for o in self.parts if any(parameter is p for group in o.param_groups for p in group["params"]))
+        return self.owner[parameter]
 
 
 def _is_hidden(name: str, parameter: Tensor) -> bool:
