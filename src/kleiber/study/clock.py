@@ -87,8 +87,8 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
     spec = "6mer" if spec.endswith(("6mer", ".json")) else spec
     tokenizer = train_tokenizer(spec, dna.rows(np.arange(2000), 700))
     step = sum(run.model.flops(run.train.batch, run.train.length, run.train.batch * run.train.n_masked).values())
-    settings = _with_rows(run.train, max(1, min(run.train.batch, int(run.train.batch * OPERATIONS / step))))
-    settings = replace(settings, precision=choices["precision"])
+    chosen = replace(run.train, precision=choices["precision"])
+    settings = _with_rows(chosen, max(1, min(chosen.batch, int(chosen.batch * OPERATIONS / step))))
     rows = settings.batch
     model = replace(run.model, vocab_size=tokenizer.vocab_size)
     evaluation: Any = Evaluation.of(dna, tokenizer, settings, 1)  # type: ignore[arg-type]
