@@ -66,7 +66,7 @@ def test_weights_are_drawn_from_the_seed_and_the_frequencies():
     shares = torch.rand(60, generator=torch.Generator().manual_seed(1)) + 0.1
     one, same = network(config), network(config)
     for model in (one, same):
-        model.initialise(1, shares / shares.sum())
+        model.initialise(1, lambda: shares / shares.sum())
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert 0.2 < one.bert.convolution.weight.std() < 0.4
     bias = one.cls.predictions.decoder.bias

@@ -10,6 +10,7 @@ Shapes: B rows, S tokens in a row, K masked tokens in a row, H width, V vocabula
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -173,10 +174,10 @@ class DNABERT2(nn.Module):
         """Compute attention in one of the ways of `BACKENDS` from now on."""
         self.bert.encoder.backend = backend
 
-    def initialise(self, seed: int, frequencies: Tensor | None = None) -> None:
+    def initialise(self, seed: int, frequencies: Callable[[], Any] | None = None) -> None:
         """Draw the weights: N(0, 0.02) for matrices and embeddings, biases 0, layer norms 1 and 0.
 
-        DNABERT-2 begins without the `frequencies` of its tokens.
+        DNABERT-2 does not ask for the `frequencies` of its tokens.
         """
         generator = torch.Generator().manual_seed(seed % 2**63)
         with torch.no_grad():

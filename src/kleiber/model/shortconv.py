@@ -12,6 +12,9 @@ Shapes: B rows, S tokens in a row, K masked tokens in a row, H width, V vocabula
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,14 +75,14 @@ class ShortConv(DNABERT2):
 
     body = ShortConvBert
 
-    def initialise(self, seed: int, frequencies: Tensor | None = None) -> None:
+    def initialise(self, seed: int, frequencies: Callable[[], Any] | None = None) -> None:
         """Draw the weights: as DNABERT-2's, but N(0, 0.3) for the convolution.
 
         Parameters
         ----------
         frequencies
-            (V,) shares of the tokens; the bias of the decoder begins at their logarithms, so that none of the training
-            goes into learning them.
+            Gives the shares of the tokens, (V,) float32; the bias of the decoder begins at their logarithms, so that
+            none of the training goes into learning them.
         """
         super().initialise(seed)
         assert isinstance(self.bert, ShortConvBert)
@@ -87,7 +90,7 @@ class ShortConv(DNABERT2):
         with torch.no_grad():
             self.bert.convolution.weight.normal_(0.0, CONV_SPREAD, generator=generator)
             if frequencies is not None:
-                self.cls.predictions.decoder.bias.copy_(frequencies.log())
+                self.cls.predictions.decoder.bias.copy_(torch.as_tensor(frequencies()).log())
 
 
 NETWORKS: dict[str, type[DNABERT2]] = {"dnabert2": DNABERT2, "shortconv": ShortConv}

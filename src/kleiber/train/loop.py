@@ -148,8 +148,7 @@ class _Training:
         self.branches = run.branches()
         self.intervals: Intervals | None = None
         self.model = network(run.model)
-        knows = run.model.architecture == "shortconv"
-        self.model.initialise(run.seed, torch.from_numpy(self.batches.frequencies()) if knows else None)
+        self.model.initialise(run.seed, self.batches.frequencies)
         if init is not None:
             self.model.load_state_dict(init)
         self.model.use_attention(devices.attention(run.train.length) if attention == "auto" else attention)
