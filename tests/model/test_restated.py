@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from kleiber.model.attention import alibi_slopes
 from kleiber.model.config import ModelConfig
 from kleiber.model.dnabert2 import DNABERT2
 from oracles import dnabert2 as oracle
+from oracles.restated import assert_restated
 
 
 @pytest.mark.parametrize("backend", ["matmul", "sdpa"])
@@ -31,24 +31,7 @@ def test_logits_loss_and_gradients(heads, length, padded, backend):
         real[1, length - length // 3 :] = False
     at = torch.stack([torch.randperm(length - length // 3, generator=draw)[:5] for _ in range(2)])
     target = torch.randint(5, 60, (2, 5), generator=draw)
-
-    weights = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
-    expected = oracle.logits(weights, ids, real, heads, config.layers)
-    picked = expected.gather(1, at[..., None].expand(-1, -1, 60))
-    expected_loss = F.cross_entropy(picked.flatten(0, 1), target.flatten())
-    expected_loss.backward()
-
-    mask = real.long() if padded else None
-    assert (model(ids, mask) - expected)[real].abs().max() < 1e-5
-    loss = F.cross_entropy(model(ids, mask, at).flatten(0, 1), target.flatten())
-    assert loss.item() == pytest.approx(expected_loss.item(), abs=1e-5)
-    loss.backward()
-    gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
-    largest = max(gradient.abs().max() for gradient in gradients.values())
-    for name, parameter in model.named_parameters():
-        if name in gradients:
-            found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            assert (found - gradients[name]).abs().max() < 1e-5 * largest, name
+    assert_restated(model, oracle.logits, ids, real, at, target)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from kleiber.model.config import ModelConfig
 from kleiber.model.shortconv import network
 from oracles import shortconv as oracle
+from oracles.restated import assert_restated
 
 
 def drawn(architecture: str, seed: int = 1) -> torch.nn.Module:
@@ -32,22 +32,7 @@ def test_logits_loss_and_gradients(length, padded):
         real[1, length - length // 3 :] = False
     at = torch.stack([torch.randperm(length - length // 3, generator=draw)[:3] for _ in range(2)])
     target = torch.randint(5, 60, (2, 3), generator=draw)
-    weights = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
-    expected = oracle.logits(weights, ids, real, 3, 2)
-    picked = expected.gather(1, at[..., None].expand(-1, -1, 60))
-    expected_loss = F.cross_entropy(picked.flatten(0, 1), target.flatten())
-    expected_loss.backward()
-
-    mask = real.long() if padded else None
-    assert (model(ids, mask) - expected)[real].abs().max() < 1e-5
-    loss = F.cross_entropy(model(ids, mask, at).flatten(0, 1), target.flatten())
-    assert loss.item() == pytest.approx(expected_loss.item(), abs=1e-5)
-    loss.backward()
-    largest = max(weight.grad.abs().max() for weight in weights.values() if weight.grad is not None)
-    for name, parameter in model.named_parameters():
-        wanted = weights[name].grad
-        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        assert (found - (0 if wanted is None else wanted)).abs().max() < 1e-5 * largest, name
+    assert_restated(model, oracle.logits, ids, real, at, target)
 
 
 @pytest.mark.parametrize(("architecture", "reads"), [("dnabert2", False), ("shortconv", True)])
