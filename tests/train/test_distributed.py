@@ -17,10 +17,11 @@ SCRIPT = str(Path(__file__).with_name("distributed.py"))
 
 def torchrun(n: int, *arguments: object) -> int:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONWARNINGS": "ignore"}
+    environment["PYTHONFAULTHANDLER"] = "1"  # where a process was that a signal ended
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--master-port", "0"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", SCRIPT, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    print(done.stderr)  # for whoever looks at a failure
+    print(done.stdout, done.stderr)  # for whoever looks at a failure
     return done.returncode
 
 
