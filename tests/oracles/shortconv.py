@@ -23,7 +23,7 @@ def logits(w: Weights, ids: Tensor, real: Tensor, heads: int, layers: int) -> Te
     rows = []
     for row, there in zip(ids, real, strict=True):
         embeddings = "bert.embeddings"
-        x = w[f"{embeddings}.word_embeddings.weight"][row] + w[f"{embeddings}.token_type_embeddings.weight"][0]
+        x = w[f"{embeddings}.word_embeddings.weight"][row]
         x = norm(x, w, f"{embeddings}.LayerNorm")
         x = x + convolve(x, there, w["bert.convolution.weight"])
         for n in range(layers):

@@ -69,10 +69,11 @@ class ModelConfig:
     def n_params(self) -> int:
         """All parameters; the decoder's matrix is the embedding's and counts once."""
         v, h = self.vocab_size, self.hidden
-        embeddings = v * h + 2 * h + 2 * h
+        embeddings = v * h + 2 * h
         head = h * h + 3 * h + v
-        order = (CONV_WIDTH + 2) * h if self.architecture == "shortconv" else 0  # convolution and last norm
-        return embeddings + self.n_params_non_embedding + head + order
+        # the vectors of two types of token; or the convolution and the last norm
+        own = 2 * h if self.architecture == "dnabert2" else (CONV_WIDTH + 2) * h
+        return embeddings + self.n_params_non_embedding + head + own
 
     @property
     def n_params_non_embedding(self) -> int:
@@ -123,7 +124,7 @@ class ModelConfig:
             "hidden_act": "gelu",
             "layer_norm_eps": 1e-12,
             "initializer_range": 0.02,
-            "type_vocab_size": 2,
+            "type_vocab_size": 2 if self.architecture == "dnabert2" else 0,
             "pad_token_id": 3,
             "architecture": self.architecture,
         }
@@ -141,7 +142,7 @@ class ModelConfig:
             "hidden_act": "gelu",
             "layer_norm_eps": 1e-12,
             "attention_probs_dropout_prob": 0.0,
-            "type_vocab_size": 2,
+            "type_vocab_size": 2 if config.get("architecture", "dnabert2") == "dnabert2" else 0,
         }
         for key, value in fixed.items():
             if config.get(key, value) != value:

@@ -27,13 +27,18 @@ class Embeddings(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden)
-        self.token_type_embeddings = nn.Embedding(2, config.hidden)
+        # A vector that all tokens share: AdamW moves it at every step, a rare token's own only when that is read. It
+        # drowns them at the rates of small models, so other networks do without.
+        typed = config.architecture == "dnabert2"
+        self.token_type_embeddings = nn.Embedding(2, config.hidden) if typed else None
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, ids: Tensor, types: Tensor | None = None) -> Tensor:
-        kind = self.token_type_embeddings.weight[0] if types is None else self.token_type_embeddings(types)
-        return self.dropout(self.LayerNorm(self.word_embeddings(ids) + kind))
+        x = self.word_embeddings(ids)
+        if self.token_type_embeddings is not None:
+            x = x + (self.token_type_embeddings.weight[0] if types is None else self.token_type_embeddings(types))
+        return self.dropout(self.LayerNorm(x))
 
 
 class AttentionOutput(nn.Module):

@@ -3,9 +3,9 @@
 ALiBi knows how far apart two tokens are and not which of them is on the left, so that DNABERT-2 scores a row and the
 row reversed alike. Here each token's vector also gets a weighted sum of its own and its two neighbours', dimension by
 dimension (a depthwise convolution of 3·H weights), and order is in everything that follows. Norms stand before
-attention and feed-forward instead of behind them (Xiong et al. 2020, arXiv:2002.04745). All other parts are
-DNABERT-2's own. What was tried and earned no place (wider convolutions, more of them, rotated positions, norms of
-queries and keys, blocks that begin as nothing) is in the notebook.
+attention and feed-forward instead of behind them (Xiong et al. 2020, arXiv:2002.04745), and no vector for a type is
+added to every token. All other parts are DNABERT-2's own. What was tried and earned no place (wider convolutions, more
+of them, rotated positions, norms of queries and keys, blocks that begin as nothing) is in the notebook.
 
 Shapes: B rows, S tokens in a row, K masked tokens in a row, H width, V vocabulary.
 """
@@ -64,7 +64,7 @@ class ShortConvBert(Bert):
     def forward(
         self, ids: Tensor, mask: Tensor | None = None, rows: Tensor | None = None, types: Tensor | None = None
     ) -> Tensor:
-        """Return the vectors of all tokens, or of those at `rows`; types as BERT has them, all 0 when None."""
+        """Return the vectors of all tokens, or of those at `rows`; types, which BERT has, make no difference."""
         x = self.embeddings(ids, types)
         seen = x if mask is None else x * mask.unsqueeze(-1).to(x.dtype)
         return self.norm(self.encoder(x + self.convolution(seen), mask, rows))
