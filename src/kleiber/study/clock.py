@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +79,7 @@ def measure_rates(runs: Sequence[tuple[PlannedRun, str]], choices: dict[str, Any
 def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: Callable[[float], None]) -> None:
     """Write the operations a second of one kind of run."""
     from kleiber.tokens.train import train_tokenizer
+    from kleiber.train.devices import Devices
     from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train
 
@@ -92,7 +92,8 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
     rows = settings.batch
     model = replace(run.model, vocab_size=tokenizer.vocab_size)
     evaluation: Any = Evaluation.of(dna, tokenizer, settings, 1)  # type: ignore[arg-type]
-    steps = STEPS
+    every = Devices().reads_every
+    steps = STEPS * every
     for _ in range(2):  # the first run compiles kernels, and tells how many steps are enough
         short = replace(run, model=model, train=settings, tokens=(steps * rows * settings.length,))
         stopwatch = _Stopwatch()
@@ -100,8 +101,8 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
             out = Path(folder) / "run"
             given = choices["threads"], choices["attention"]
             train(short, dna, tokenizer, evaluation, out, given[0], tracker=stopwatch, attention=given[1])  # type: ignore[arg-type]
-        seconds = statistics.median(stopwatch.seconds())
-        steps = round(min(MOST, max(STEPS, SECONDS / seconds)))
+        seconds = statistics.median(stopwatch.seconds(every))
+        steps = round(min(MOST, max(STEPS * every, SECONDS / seconds)))
     Path(path).write_text(json.dumps(step * rows / run.train.batch / seconds))
 
 
@@ -123,8 +124,9 @@ class _Stopwatch:
     def finish(self) -> None:
         pass
 
-    def seconds(self) -> list[float]:
-        return [after - before for before, after in pairwise(self.times)]
+    def seconds(self, every: int) -> list[float]:
+        """Return the seconds of a step, several times over, where `every` so many are told of together."""
+        return [(after - before) / every for before, after in zip(self.times, self.times[every:], strict=False)]
 
 
 class _RandomDNA:
