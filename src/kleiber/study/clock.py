@@ -27,12 +27,13 @@ from kleiber.study.engine import Job, run_jobs
 from kleiber.study.plan import STAGES, Plan, PlannedRun
 from kleiber.train.config import Run, TrainConfig
 
-__all__ = ["LARGEST", "measure_rates", "predict_seconds"]
+__all__ = ["GPU", "LARGEST", "measure_rates", "predict_seconds"]
 
 STEPS, MOST = 12, 400  # measured ones: at least, at most
 SECONDS = 2.0  # of measured steps, where that many lie between the two
 LARGEST = 3e7
 OPERATIONS = 4e10  # of a measured step at most: rows are left out until it fits
+GPU = 1000  # times the operations of a processor are done in the time
 
 
 def predict_seconds(study: Study, planned: Plan, choices: dict[str, Any]) -> float:
@@ -88,7 +89,8 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
     tokenizer = train_tokenizer(spec, dna.rows(np.arange(2000), 700))
     step = sum(run.model.flops(run.train.batch, run.train.length, run.train.batch * run.train.n_masked).values())
     chosen = replace(run.train, precision=choices["precision"])
-    settings = _with_rows(chosen, max(1, min(chosen.batch, int(chosen.batch * OPERATIONS / step))))
+    most = OPERATIONS * (GPU if choices["gpus"] else 1)
+    settings = _with_rows(chosen, max(1, min(chosen.batch, int(chosen.batch * most / step))))
     rows = settings.batch
     model = replace(run.model, vocab_size=tokenizer.vocab_size)
     evaluation: Any = Evaluation.of(dna, tokenizer, settings, 1)  # type: ignore[arg-type]

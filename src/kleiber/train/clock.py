@@ -23,7 +23,7 @@ OTHERWISE = 2048, 4096, 8192
 
 
 def gemm_peak(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
-    """Return the most operations a second of square matrix products: the best of several, and of several sizes."""
+    """Return the operations a second of square matrix products: the best of several sizes."""
     sides = SIDES.get(device.type, OTHERWISE)
     return max(2 * n**3 / min(_seconds(device, dtype, n, repeats)) for n in sides)
 

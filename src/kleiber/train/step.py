@@ -195,7 +195,7 @@ class Step:
 
 
 def rows_that_fit(rows: int, trial: Callable[[int], None]) -> int:
-    """Return how many rows can be computed at once: all, or the first half of a half that is no trial too many.
+    """Return how many rows fit at once: all, or half, or half of that, until a trial succeeds.
 
     Raises
     ------
