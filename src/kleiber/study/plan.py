@@ -103,9 +103,9 @@ class Plan:
         return self.flops / (GPUS[gpu][self.precision] * mfu * n) / 3600
 
     def hours_measured(self, gpu: str, n: int = 1) -> float | None:
-        """Return the hours of training on `n` GPUs of a kind, one run on each at a time, at the rates measured there.
+        """Return the hours of training on `n` GPUs of a kind at the rates measured there.
 
-        None where none were: of this kind, or in this precision.
+        One run on each at a time. None where none were measured: of this kind, or in this precision.
         """
         if gpu not in RATES or self.precision != "bf16":
             return None

@@ -128,7 +128,8 @@ class Step:
     def gradient(self, tensors: tuple[Tensor, ...], rows: slice, step: int) -> Tensor:
         """Add the gradient of some rows of a batch; return their part of its loss, times the processes.
 
-        Times the processes, because DDP and FSDP average over them.
+        Times the processes, because DDP and FSDP average over them. Tensors are those of a batch, (B, …) each; the
+        loss is ().
         """
         ids, positions, labels, weights, *padding = (tensor[rows] for tensor in tensors)
         train, device = self.run.train, self.devices.device
@@ -174,7 +175,8 @@ class Step:
     def fit(self, tensors: tuple[Tensor, ...]) -> None:
         """Choose a micro-batch by what fits the GPU, where nothing is said and one process computes alone.
 
-        Several would have to fail together, and compute the whole of their share.
+        Several would have to fail together, and compute the whole of their share. Tensors are those of a batch, (B, …)
+        each.
         """
         if self.rows_at_once or self.devices.device.type != "cuda" or self.devices.is_distributed:
             return
