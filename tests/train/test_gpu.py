@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -297,3 +300,19 @@ def test_an_error_of_a_thread_that_prepares_is_told(setting):
     broken = ahead.Ahead(Batches(None, tokenizer, TRAIN, 1), slice(0, 4), torch.device("meta"))
     with broken as found, pytest.raises(AttributeError):
         found[0]
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_whole_at_toy_size(tmp_path):
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
+    command = [sys.executable, str(script), "--toy", "--out", str(tmp_path / "gpu.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "gpu.json").read_bytes())
+    sections = ["peak", "small", "large", "peers", "train", "resume", "scoring"]
+    assert list(dict.fromkeys(line["section"] for line in found["lines"])) == sections
+    assert not [line for line in found["lines"] if "error" in line]
+    results = {line["name"]: line for line in found["lines"] if line["section"] == "resume"}
+    assert results["0.5M x 16"]["same_bytes"]
+    assert results["fp32 beside the processor"]["largest_difference"] == 0
+    assert subprocess.run([*command, "large_ones"], capture_output=True, check=False).returncode == 2

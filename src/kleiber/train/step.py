@@ -224,6 +224,5 @@ def no_memory(run: Run, rows_at_once: int, devices: Devices, error: BaseExceptio
         f"{run.name}: the GPU has no memory for {rows:,} rows of {train.length:,} tokens at once, of a model of "
         f"{run.model.n_params:,} parameters ([train] micro_batch = {train.micro_batch}).\n"
         f"  {str(error).splitlines()[0]}\n"
-        "  Lower [train] micro_batch, or length; cut the model into pieces with --shard; or end what else is on the "
-        "GPU. What is done is kept."
+        "  Lower [train] micro_batch or length, cut the model into pieces with --shard, or end what else is on the GPU."
     )
