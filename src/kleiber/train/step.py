@@ -9,6 +9,7 @@ study's batches of changing width call it as it is. Rejected: graphs of the forw
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -52,6 +53,8 @@ def record(function: Callable[..., Any], inputs: tuple[Tensor, ...], undo: Calla
     -------
     What launches it again, on whatever the inputs then hold, and the outputs that each launch overwrites.
     """
+    # which the steps that warm up are told of, too
+    warnings.filterwarnings("ignore", "This instance was constructed with capturable=True", UserWarning)
     here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
     aside.wait_stream(here)
     with torch.cuda.stream(aside):
