@@ -81,7 +81,8 @@ def our_step(size: str, vocab_size: int, tensors: list[torch.Tensor], kind: tupl
 
     def update() -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizers.step([1e-4] * len(optimizers.parts))
+        optimizers.set_rates([1e-4] * len(optimizers.parts))
+        optimizers.step()
 
     return Step(part, update)
 

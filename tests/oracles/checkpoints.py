@@ -12,7 +12,7 @@ from pathlib import Path
 from oracles.containers import refusing, unwrapped
 
 SHAPE = {"vocab_size": 9, "hidden": 8, "layers": 1, "heads": 2, "intermediate": 8, "dropout": 0.0}
-POSITION = {"step": 1, "n_bases": 9, "done": 0, "metrics": 0, "precision": "fp32"}
+POSITION = {"step": 1, "n_bases": 9, "done": 0, "metrics": 0, "rows_at_once": 0, "precision": "fp32"}
 HUB = {
     "vocab_size": 9,
     "hidden_size": 8,

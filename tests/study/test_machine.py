@@ -65,6 +65,22 @@ def test_gpus_get_a_run_each(toy, clocked, monkeypatch):
     assert choose(toy, plan(toy))["workers"] == 2
 
 
+def test_compiling_is_chosen_by_what_it_saves(toy, clocked, monkeypatch):
+    """1 s of 10 is saved: a run of 900 s and more wins the 90 that compiling takes."""
+    monkeypatch.setattr(room, "_n_gpus", lambda: 1)
+    monkeypatch.setattr(
+        room, "measure_rates", lambda runs, taken: [10.0 / (9 if runs[0][0].run.train.compile else 10)] * len(runs)
+    )
+    choices = choose(toy, plan(toy))
+    assert choices["compiled_from"] == pytest.approx(900)
+    run = plan(toy).runs[0].run
+    assert [room.settle(run, {**choices, "compiled_from": n}).train.compile for n in (None, 1, 1e30)] == [
+        False, True, False,
+    ]  # fmt: skip
+    monkeypatch.setattr(room, "measure_rates", lambda runs, taken: [1.0] * len(runs))
+    assert choose(toy, plan(toy))["compiled_from"] is None
+
+
 def test_gpus_are_counted_as_cuda_does(monkeypatch):
     for text, n in (("", 0), ("-1", 0), ("0", 1), ("0,3", 2)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", text)

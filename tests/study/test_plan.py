@@ -18,6 +18,7 @@ from kleiber.study import clock
 from kleiber.study.clock import _with_rows
 from kleiber.study.config import load_study, parse_study
 from kleiber.study.plan import checklist, plan, vocab_size
+from kleiber.study.rates import measured_rate
 from kleiber.tokens.train import train_tokenizer
 from kleiber.train.config import Run, TrainConfig
 from study.conftest import TOY, kleiber
@@ -144,7 +145,7 @@ def test_the_original_recipe_is_measured_in_fewer_rows_than_a_micro_batch(tmp_pa
     monkeypatch.setattr(clock, "OPERATIONS", 1e8)
     monkeypatch.setattr(clock, "STEPS", 3)
     monkeypatch.setattr(clock, "MOST", 3)
-    choices = {"threads": torch.get_num_threads(), "attention": "matmul", "precision": "fp32"}
+    choices = {"threads": torch.get_num_threads(), "attention": "matmul", "precision": "fp32", "gpus": 0}
     clock._measure(run, "3mer", str(tmp_path / "rate.json"), choices, lambda share: None)
     assert json.loads((tmp_path / "rate.json").read_text()) > 0
 
@@ -155,3 +156,29 @@ def test_hours_here_are_measured(toy_study):
     facts = json.loads(result.stdout)
     assert 0 < facts["hours_here"] < 1
     assert len(facts["runs"]) == 4
+
+
+def test_measured_rates_of_gpus():
+    """At what was measured they are the measurement; in between they lie between; beyond, the share of peak stays."""
+    shape = shape_for("117M", 4096)
+    a_token = sum(shape.flops(1, 128, 19).values()) / 128
+    assert measured_rate("h100", shape, 128 * 1024) == pytest.approx(0.563e6 * a_token)
+    tiny = shape_for("0.2M", 4096)
+    rates = [measured_rate("h100", tiny, 128 * rows) for rows in (1, 16, 32, 64, 128, 4096)]
+    assert rates[0] == rates[1] < rates[2] < rates[3] < rates[4] == rates[5]
+    assert rates[4] == pytest.approx(7.7e6 * sum(tiny.flops(1, 128, 19).values()) / 128)
+    largest = [measured_rate("h100", shape_for(size, 4096), 1 << 17) for size in ("1B", "230M")]
+    assert largest[0] == largest[1]
+
+
+def test_hours_of_a_gpu_are_those_of_its_rates(toy):
+    planned = plan(replace(toy, train=replace(toy.train, precision="auto")))
+    assert planned.precision == "bf16"
+    by_hand = sum(
+        run.flops / measured_rate("h100", run.model, run.run.train.batch * run.run.train.length)
+        for run in (*planned.runs, *planned.trials)
+    )
+    assert planned.hours_measured("h100") == pytest.approx(by_hand / 3600)
+    assert planned.hours_measured("h100", 4) == pytest.approx(by_hand / 4 / 3600)
+    assert planned.hours_measured("v100") is None
+    assert plan(replace(toy, train=replace(toy.train, precision="fp32"))).hours_measured("h100") is None

@@ -28,6 +28,7 @@ from kleiber.train.checkpoint import load_state
 from kleiber.train.config import Run, TrainConfig
 from kleiber.train.evaluate import Evaluation, clustered_se, score
 from kleiber.train.schedule import branch_lr, trunk_lr
+from kleiber.train.step import Step
 from kleiber.train.trackers import open_tracker
 
 HOLDOUT = ("20:3,900,001-4,000,000",)
@@ -380,13 +381,13 @@ def test_trackers_by_name(name, tmp_path, monkeypatch):
 def test_a_run_that_diverges_is_recorded(setting, tmp_path, monkeypatch):
     """What is finished stays; the manifest says where it ended, and nothing is tried again."""
     run, corpus, tokenizer, evaluation = setting
-    take = loop._Training._backward
+    take = Step.gradient
 
-    def broken(self, batch, part):
-        loss = take(self, batch, part)
-        return loss * float("nan") if self.step == 12 else loss
+    def broken(self, tensors, rows, step):
+        loss = take(self, tensors, rows, step)
+        return loss * float("nan") if step == 12 else loss
 
-    monkeypatch.setattr(loop._Training, "_backward", broken)
+    monkeypatch.setattr(Step, "gradient", broken)
     rows = loop.train(run, corpus, tokenizer, evaluation, tmp_path)
     assert len(rows) == 1
     assert read_manifest(tmp_path)["diverged"] == 13

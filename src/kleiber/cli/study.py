@@ -112,7 +112,7 @@ def plan(
     *,
     out: Path | None = None,
     gpu: str | None = None,
-    mfu: float = 0.4,
+    mfu: float | None = None,
     gpus: int = 1,
     measure: Annotated[bool, Parameter(negative="--no-measure")] = True,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -130,7 +130,8 @@ def plan(
     gpu
         Tell the hours on GPUs of a kind: a100, h100, l40s, rtx4090, v100.
     mfu
-        The share of their peak that they reach.
+        The share of their peak that they reach. Without it the rates that were measured on such a GPU are taken,
+        size by size (h100), or else 0.4.
     gpus
         How many there are.
     measure
@@ -163,7 +164,7 @@ def plan(
         side = f"{facts['machine']['workers']} runs side by side, {facts['machine']['threads']} threads each"
         print(f"on this machine, {side}: {_duration(facts['hours_here'])}")
     if "hours_gpu" in facts:
-        print(f"on {gpus} x {gpu} at {mfu:.0%} of the {facts['precision']} peak: {_duration(facts['hours_gpu'])}")
+        print(f"on {gpus} x {gpu} at {facts['gpu_rates']}: {_duration(facts['hours_gpu'])}")
     for line in told:
         print(line)
     print("the design:")
@@ -171,7 +172,7 @@ def plan(
         print(f"  {check['status']:<5} {check['check']}: {check['detail']}")
 
 
-def _plan_facts(study: Any, whole: Any, gpu: str | None, mfu: float, gpus: int, measure: bool) -> dict[str, Any]:
+def _plan_facts(study: Any, whole: Any, gpu: str | None, mfu: float | None, gpus: int, measure: bool) -> dict[str, Any]:
     """Return a plan as JSON."""
     from kleiber.study.plan import checklist
 
@@ -199,7 +200,13 @@ def _plan_facts(study: Any, whole: Any, gpu: str | None, mfu: float, gpus: int, 
     }
     if gpu:
         facts["precision"] = whole.precision
-        facts["hours_gpu"] = whole.hours_on(gpu, mfu, gpus)
+        share = 0.4 if mfu is None else mfu
+        facts["hours_gpu"] = whole.hours_on(gpu, share, gpus)
+        facts["gpu_rates"] = f"{share:.0%} of the {whole.precision} peak"
+        measured = whole.hours_measured(gpu, gpus) if mfu is None else None
+        if measured is not None:
+            facts["hours_gpu"] = measured
+            facts["gpu_rates"] = "the rates measured on one, size by size, a run at a time"
     if measure:
         from kleiber.study.clock import predict_seconds
         from kleiber.study.machine import choose

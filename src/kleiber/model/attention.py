@@ -36,11 +36,15 @@ def alibi_slopes(heads: int) -> list[float]:
     return slopes + finer[: heads - below]
 
 
-def alibi(slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Tensor:
+def alibi(slopes: Tensor, x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Tensor:
     """Return what is added to the scores: -slope·|i - j|, and the least number where j is padding.
+
+    Nothing is copied from the host: a step that does cannot be captured as a CUDA graph.
 
     Parameters
     ----------
+    slopes
+        float32 (h,), where x is.
     x
         (B, S, H); gives the length, device and type.
     mask
@@ -55,11 +59,11 @@ def alibi(slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | No
     at = torch.arange(x.shape[1], device=x.device)
     queries = at[None] if rows is None else rows
     distance = (queries[:, :, None] - at).abs().to(x.dtype)
-    bias = distance[:, None] * -torch.tensor(slopes, device=x.device, dtype=x.dtype)[:, None, None]
+    bias = distance[:, None] * -slopes.to(x.dtype)[:, None, None]
     return bias if mask is None else bias.masked_fill(mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
 
 
-def attention(backend: str, slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Attend:
+def attention(backend: str, slopes: Tensor, x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Attend:
     """Return softmax(q·k / √d + ALiBi)·v as a function of q, k and v, computed by one of `BACKENDS`.
 
     The other arguments are those of `alibi`. Queries are (B, h, K, d), keys and values (B, h, S, d).
@@ -81,13 +85,12 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype).expand(*q.shape[:3], -1))
 
 
-def _flex(slopes: list[float], x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Attend:
+def _flex(slopes: Tensor, x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Attend:
     """Attend by FlexAttention, which writes neither scores nor bias down; for long rows on a GPU."""
-    slope = torch.tensor(slopes, device=x.device)
 
     def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         at = i if rows is None else rows[b, i]
-        score = score - slope[h] * (at - j).abs()
+        score = score - slopes[h] * (at - j).abs()
         return score if mask is None else torch.where(mask[b, j] == 0, torch.finfo(torch.float32).min, score)
 
     return partial(_flex_attention(x.is_cuda), score_mod=score_mod)

@@ -94,8 +94,15 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig, block: type[Block]):
         super().__init__()
         self.layer = nn.ModuleList(block(config) for _ in range(config.layers))
-        self.slopes = alibi_slopes(config.heads)  # no buffer: transformers 5 hands non-persistent ones back unset
+        self.slopes: Tensor
+        self.register_buffer("slopes", torch.empty(config.heads), persistent=False)
+        self.set_slopes()
         self.backend = "matmul"
+
+    def set_slopes(self) -> None:
+        """Fill in the slopes of ALiBi, (h,); files of weights do not hold them."""
+        with torch.no_grad():
+            self.slopes.copy_(torch.tensor(alibi_slopes(len(self.slopes))))
 
     def forward(self, x: Tensor, mask: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
         """Return the last block's output at the tokens `rows` (B, K), at all when None."""

@@ -1,8 +1,8 @@
 """Our networks as `transformers` models: masked language modelling, features, sequence classification.
 
 Thin: the networks are `kleiber.model.dnabert2` and `kleiber.model.shortconv`, and an exported folder holds those files
-and this one joined, so that it loads with ``trust_remote_code`` where kleiber is not installed. Nothing here is a
-buffer or depends on kleiber beyond the networks, for that reason. Rejected: a second modelling file for export, which
+and this one joined, so that it loads with ``trust_remote_code`` where kleiber is not installed. Nothing here depends on
+kleiber beyond the networks, for that reason. Rejected: a second modelling file for export, which
 would drift from this one.
 """
 
@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, SequenceClassifierOutput
 
 from kleiber.model.config import ModelConfig
-from kleiber.model.dnabert2 import Embeddings, Head
+from kleiber.model.dnabert2 import Embeddings, Encoder, Head
 from kleiber.model.shortconv import NETWORKS
 
 __all__ = [
@@ -90,6 +90,8 @@ class DNABERT2PreTrainedModel(PreTrainedModel):
             module.weight.data.fill_(1.0)
             if module.bias is not None:
                 module.bias.data.zero_()
+        elif isinstance(module, Encoder):
+            module.set_slopes()  # what no file holds is handed here unset
 
 
 class DNABERT2Model(DNABERT2PreTrainedModel):

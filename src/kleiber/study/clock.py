@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,13 @@ from kleiber.study.engine import Job, run_jobs
 from kleiber.study.plan import STAGES, Plan, PlannedRun
 from kleiber.train.config import Run, TrainConfig
 
-__all__ = ["LARGEST", "measure_rates", "predict_seconds"]
+__all__ = ["GPU", "LARGEST", "measure_rates", "predict_seconds"]
 
 STEPS, MOST = 12, 400  # measured ones: at least, at most
 SECONDS = 2.0  # of measured steps, where that many lie between the two
 LARGEST = 3e7
 OPERATIONS = 4e10  # of a measured step at most: rows are left out until it fits
+GPU = 1000  # times the operations of a processor are done in the time
 
 
 def predict_seconds(study: Study, planned: Plan, choices: dict[str, Any]) -> float:
@@ -80,6 +80,7 @@ def measure_rates(runs: Sequence[tuple[PlannedRun, str]], choices: dict[str, Any
 def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: Callable[[float], None]) -> None:
     """Write the operations a second of one kind of run."""
     from kleiber.tokens.train import train_tokenizer
+    from kleiber.train.devices import Devices
     from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train
 
@@ -88,11 +89,13 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
     tokenizer = train_tokenizer(spec, dna.rows(np.arange(2000), 700))
     step = sum(run.model.flops(run.train.batch, run.train.length, run.train.batch * run.train.n_masked).values())
     chosen = replace(run.train, precision=choices["precision"])
-    settings = _with_rows(chosen, max(1, min(chosen.batch, int(chosen.batch * OPERATIONS / step))))
+    most = OPERATIONS * (GPU if choices["gpus"] else 1)
+    settings = _with_rows(chosen, max(1, min(chosen.batch, int(chosen.batch * most / step))))
     rows = settings.batch
     model = replace(run.model, vocab_size=tokenizer.vocab_size)
     evaluation: Any = Evaluation.of(dna, tokenizer, settings, 1)  # type: ignore[arg-type]
-    steps = STEPS
+    every = Devices().reads_every
+    steps = STEPS * every
     for _ in range(2):  # the first run compiles kernels, and tells how many steps are enough
         short = replace(run, model=model, train=settings, tokens=(steps * rows * settings.length,))
         stopwatch = _Stopwatch()
@@ -100,8 +103,8 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
             out = Path(folder) / "run"
             given = choices["threads"], choices["attention"]
             train(short, dna, tokenizer, evaluation, out, given[0], tracker=stopwatch, attention=given[1])  # type: ignore[arg-type]
-        seconds = statistics.median(stopwatch.seconds())
-        steps = round(min(MOST, max(STEPS, SECONDS / seconds)))
+        seconds = statistics.median(stopwatch.seconds(every))
+        steps = round(min(MOST, max(STEPS * every, SECONDS / seconds)))
     Path(path).write_text(json.dumps(step * rows / run.train.batch / seconds))
 
 
@@ -123,8 +126,9 @@ class _Stopwatch:
     def finish(self) -> None:
         pass
 
-    def seconds(self) -> list[float]:
-        return [after - before for before, after in pairwise(self.times)]
+    def seconds(self, every: int) -> list[float]:
+        """Return the seconds of a step, several times over, where `every` so many are told of together."""
+        return [(after - before) / every for before, after in zip(self.times, self.times[every:], strict=False)]
 
 
 class _RandomDNA:

@@ -1,10 +1,11 @@
-"""What decides bytes and speed alike: precision, how attention is computed, and how many threads a run has.
+"""What decides bytes and speed alike: precision, how attention is computed, what is compiled, and threads of a run.
 
 All are measured once and kept in ``machine.json``, so that a resumed or distributed study computes the same bytes
 throughout. Precision takes a second of matrix products, in every study; the others are tried on the model that a study
 spends most on. One thread a run and as many runs as cores stays the choice, and plain matrix products for attention,
-unless another is faster by more than the clock errs. A study that is over sooner than it could be measured takes these
-as they are.
+unless another is faster by more than the clock errs. On GPUs the network is also tried compiled; a run is compiled if
+that saves more time than compiling takes. A study that is over sooner than it could be measured takes these as they
+are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from kleiber.errors import StateError
 from kleiber.model.config import BACKENDS
 from kleiber.storage import write_atomic
-from kleiber.study.clock import LARGEST, measure_rates
+from kleiber.study.clock import GPU, LARGEST, measure_rates
 from kleiber.study.config import Study
 from kleiber.study.plan import Plan, PlannedRun
 from kleiber.train.config import Run
@@ -27,6 +28,7 @@ from kleiber.train.config import Run
 __all__ = ["choose", "cpu_name", "machine", "settle"]
 
 SMALL = 1e14  # operations of a study that is over in ten minutes: trying its choices would take one of them
+COMPILING = 90.0  # seconds before a run
 MARGIN = 1.05  # what is faster by less than this is as fast
 TURNS = 2
 
@@ -52,11 +54,14 @@ def machine(study: Study, planned: Plan, out: Path, devices: int = 1) -> dict[st
 
 
 def settle(run: Run, choices: dict[str, Any]) -> Run:
-    """Return a run with the precision that was chosen.
+    """Return a run as it was chosen: its precision, and whether it is compiled.
 
     Its name stays that of the study file, on every machine.
     """
-    return replace(run, train=replace(run.train, precision=choices["precision"]))
+    train, least = run.train, choices["compiled_from"]
+    step = sum(run.model.flops(train.batch, train.length, train.batch * train.n_masked).values())
+    pays = least is not None and step * run.n_steps >= least
+    return replace(run, train=replace(train, precision=choices["precision"], compile=train.compile or pays))
 
 
 def choose(study: Study, planned: Plan, devices: int = 1) -> dict[str, Any]:
@@ -64,8 +69,9 @@ def choose(study: Study, planned: Plan, devices: int = 1) -> dict[str, Any]:
 
     Returns
     -------
-    ``threads`` of a run, ``workers`` side by side, ``attention``, what the machine is, and the operations a second of
-    everything that was tried (``measured``).
+    ``threads`` of a run, ``workers`` side by side, ``attention``, ``compiled_from`` (the operations of a run from
+    which compiling pays; None for never), what the machine is, and the operations a second of everything that was
+    tried (``measured``).
     """
     cores, gpus = len(os.sched_getaffinity(0)), _n_gpus()
     workers = max(1, (gpus or cores) // devices)
@@ -74,18 +80,21 @@ def choose(study: Study, planned: Plan, devices: int = 1) -> dict[str, Any]:
         "workers": workers,
         "devices": devices,
         "attention": "matmul" if study.train.attention == "auto" else study.train.attention,
+        "compiled_from": None,
         "precision": study.train.precision if study.train.precision != "auto" else _precision(),
         "cpu": cpu_name(),
         "gpus": gpus,
         "measured": {},
     }
-    if planned.flops > SMALL:
-        costliest = _costliest(planned)
+    if planned.flops > SMALL * (GPU if gpus else 1):
+        costliest = _costliest(planned, LARGEST * (10 if gpus else 1))
         spec = study.arms[costliest.unit.arm].tokenizer
         if study.train.attention == "auto":
             _choose_attention(choices, costliest, spec)
         if not gpus and devices == 1:
             _choose_threads(choices, costliest, spec, cores)
+        if gpus and not study.train.compile:
+            _choose_compiling(choices, costliest, spec)
     return choices
 
 
@@ -108,6 +117,15 @@ def _choose_threads(choices: dict[str, Any], run: PlannedRun, spec: str, cores: 
     _take_fastest(choices, [{"workers": cores // n, "threads": n} for n in powers if n <= cores], run, spec)
 
 
+def _choose_compiling(choices: dict[str, Any], run: PlannedRun, spec: str) -> None:
+    """Try the network compiled, and note from which size of a run on the time is won that compiling takes."""
+    compiled = replace(run, run=replace(run.run, train=replace(run.run.train, compile=True)))
+    plain, fast = (sum(measure_rates([(one, spec)] * choices["workers"], choices)) for one in (run, compiled))
+    choices["measured"] |= {"plain": plain, "compiled": fast}
+    if fast > MARGIN * plain:  # both are of all workers, and each of them compiles
+        choices["compiled_from"] = COMPILING / (choices["workers"] / plain - choices["workers"] / fast)
+
+
 def _take_fastest(choices: dict[str, Any], options: list[dict[str, Any]], run: PlannedRun, spec: str) -> None:
     """Take the fastest option, the first one among equals.
 
@@ -122,9 +140,9 @@ def _take_fastest(choices: dict[str, Any], options: list[dict[str, Any]], run: P
     choices.update(options[best if rates[best] > MARGIN * rates[0] else 0])
 
 
-def _costliest(planned: Plan) -> PlannedRun:
+def _costliest(planned: Plan, largest: float) -> PlannedRun:
     """Return the run on which most operations go, among those that can be tried in seconds."""
-    small = [run for run in planned.runs if run.model.n_params <= LARGEST]
+    small = [run for run in planned.runs if run.model.n_params <= largest]
     return max(small, key=lambda run: run.flops) if small else min(planned.runs, key=lambda run: run.model.n_params)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from kleiber.errors import ConfigError
 from kleiber.model.config import ModelConfig, shape_for
 from kleiber.study.config import Study, Unit
+from kleiber.study.rates import RATES, measured_rate
 from kleiber.tokens.tokenizer import load
 from kleiber.train.config import Run
 
@@ -100,6 +101,19 @@ class Plan:
         if not 0 < mfu <= 1 or n < 1:
             raise ConfigError(f"{n} GPUs at {mfu:.0%} of their peak cannot be.")
         return self.flops / (GPUS[gpu][self.precision] * mfu * n) / 3600
+
+    def hours_measured(self, gpu: str, n: int = 1) -> float | None:
+        """Return the hours of training on `n` GPUs of a kind at the rates measured there.
+
+        One run on each at a time. None where none were measured: of this kind, or in this precision.
+        """
+        if gpu not in RATES or self.precision != "bf16":
+            return None
+        seconds = 0.0
+        for run in (*self.runs, *self.trials):
+            train = run.run.train
+            seconds += run.flops / measured_rate(gpu, run.model, train.batch * train.length)
+        return seconds / n / 3600
 
 
 def plan(study: Study, n_unique_bases: int | None = None, bases_per_token: dict[str, float] | None = None) -> Plan:

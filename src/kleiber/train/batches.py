@@ -101,17 +101,22 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of one optimizer step (from 0)."""
+        return self.several(step, 1)[0]
+
+    def several(self, step: int, n: int) -> list[Batch]:
+        """Return the batches of n optimizer steps in a row, prepared in one go."""
         train = self.train
-        first = step * train.batch
-        bases = self.corpus.rows(np.arange(first, first + train.batch), self.row_bases)
+        first, rows = step * train.batch, n * train.batch
+        bases = self.corpus.rows(np.arange(first, first + rows), self.row_bases)
         ids, n_bases = self.tokenizer.encode_rows(bases, train.row_tokens)
-        inputs = np.empty((train.batch, train.length), np.int64)
-        positions = np.empty((train.batch, train.n_masked), np.int64)
+        inputs = np.empty((rows, train.length), np.int64)
+        positions = np.empty((rows, train.n_masked), np.int64)
         labels = np.empty_like(positions)
         vocab_size = self.tokenizer.vocab_size
         _mask(self.seed, MASKS, first, ids, train.mask_only, vocab_size, inputs, positions, labels)
-        weights = np.full(train.batch, 1 / labels.size, np.float32)
-        return Batch(inputs, positions, labels, weights, int(n_bases.sum()))
+        weights = np.full(train.batch, 1 / (train.batch * train.n_masked), np.float32)
+        parts = [slice(at, at + train.batch) for at in range(0, rows, train.batch)]
+        return [Batch(inputs[p], positions[p], labels[p], weights, int(n_bases[p].sum())) for p in parts]
 
     def frequencies(self) -> NDArray[np.float32]:
         """Return the shares of the tokens in the first rows that the run reads, one added to each count.

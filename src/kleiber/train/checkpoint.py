@@ -23,7 +23,7 @@ from kleiber.train.optimizers import MOMENTS, Optimizers
 
 __all__ = ["load_state", "restore", "save_state", "saved_precision", "snapshot"]
 
-COUNTS = {"step", "n_bases", "done", "metrics"}
+COUNTS = {"step", "n_bases", "done", "metrics", "rows_at_once"}
 
 
 def snapshot(model: torch.nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """All that a clock decides: rates and the share of the machine's peak, apart from the metrics that are reproducible.
 
 The peak is that of a square matrix product in the run's precision, measured at the start of a run on the threads and
-the device that it uses, so that the share (MFU: Chowdhery et al. 2022, arXiv:2204.02311) is of what this machine does
-and not of a data sheet.
+the device that it uses and at a size that fills it, so that the share (MFU: Chowdhery et al. 2022, arXiv:2204.02311)
+is of what this machine does and not of a data sheet.
 """
 
 from __future__ import annotations
@@ -18,15 +18,25 @@ __all__ = ["Clock", "faster_precision", "gemm_peak"]
 WORTHWHILE = 1.5  # times as fast as fp32: what bf16 has to be, so that a machine always chooses alike
 
 
-def gemm_peak(device: torch.device, dtype: torch.dtype, n: int = 1024, repeats: int = 5) -> float:
-    """Return the operations a second of n x n matrix products: the best of several."""
+SIDES = {"cpu": (1024,)}  # of the matrices, and OTHERWISE on what is no processor: a GPU shows its rate at 8,192 only
+OTHERWISE = 2048, 4096, 8192
+
+
+def gemm_peak(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
+    """Return the operations a second of square matrix products: the best of several sizes."""
+    sides = SIDES.get(device.type, OTHERWISE)
+    return max(2 * n**3 / min(_seconds(device, dtype, n, repeats)) for n in sides)
+
+
+def _seconds(device: torch.device, dtype: torch.dtype, n: int, repeats: int) -> list[float]:
+    """Time n x n products, after one that warms up."""
     a = torch.ones(n, n, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(repeats + 1):  # the first one warms up
+    times = []
+    for _ in range(repeats + 1):
         start = time.perf_counter()
         (a @ a)[0, 0].item()  # waits for a device that works on its own
-        best = min(best, time.perf_counter() - start)
-    return 2 * n**3 / best
+        times.append(time.perf_counter() - start)
+    return times[1:]
 
 
 def faster_precision(device: torch.device, turns: int = 8) -> str:
@@ -54,8 +64,11 @@ class Clock:
         """Count an optimizer step."""
         self.steps += 1
 
-    def write(self, step: int, tokens: int, flops: int) -> None:
-        """Note the stretch that ends at a step; `tokens` and `flops` are those of one optimizer step."""
+    def write(self, step: int, tokens: int, flops: int, **how: int) -> None:
+        """Note the stretch that ends at a step, and how the steps were taken.
+
+        `tokens` and `flops` are those of one optimizer step.
+        """
         now = time.perf_counter()
         seconds, steps = now - self.since, self.steps
         if steps:
@@ -67,6 +80,7 @@ class Clock:
                 "flops_per_second": steps * flops / seconds,
                 "gemm_peak": self.peak,
                 "mfu": steps * flops / seconds / self.peak,
+                **how,
             }
             with open(self.path, "a") as file:
                 file.write(json.dumps(line) + "\n")

@@ -31,6 +31,10 @@ class Devices:
         Which process this is, and of how many.
     device
         Where it computes.
+    records
+        Whether a step can be recorded and replayed there.
+    reads_every
+        Steps between two readings of the losses: each makes a device that works on its own wait for the host.
     """
 
     def __init__(self, shard: bool = False):
@@ -40,6 +44,7 @@ class Devices:
         self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if has_gpu else torch.device("cpu")
         if has_gpu:
             torch.cuda.set_device(self.device)
+        self.records, self.reads_every = has_gpu, 8 if has_gpu else 1
         if self.is_distributed and not dist.is_initialized():
             dist.init_process_group("nccl" if has_gpu else "gloo")
 
@@ -88,7 +93,7 @@ class Devices:
                 fully_shard(block)
             return fully_shard(model)
         if self.world > 1:
-            return nn.parallel.DistributedDataParallel(model)
+            return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)  # constants, alike everywhere
         return model
 
     def reshard(self, model: nn.Module) -> None:
@@ -106,6 +111,7 @@ class Devices:
     def agree(self, values: Tensor) -> Tensor:
         """Return the sum of a small tensor, of any shape, over the processes."""
         if self.world > 1:
+            values = values.to(self.device)  # NCCL takes no others
             dist.all_reduce(values)
         return values
 

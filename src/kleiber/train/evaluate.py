@@ -270,8 +270,8 @@ def token_nats(
     """
     was_training = model.training
     model.eval()
-    nats = np.empty(evaluation.positions.shape)
-    hits = np.empty(nats.shape, bool)
+    nats: list[torch.Tensor] = []
+    hits: list[torch.Tensor] = []
     device = next(model.parameters()).device
     chunk = chunk or CHUNK.get(device.type, OTHERWISE)
     labels = evaluation.labels
@@ -283,10 +283,11 @@ def token_nats(
             logits = model(ids, rows=at).float()
             target = torch.from_numpy(labels[m, part]).to(device)
             loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-            nats[m, part] = loss.view(target.shape).double().cpu().numpy()
-            hits[m, part] = (logits.argmax(-1) == target).cpu().numpy()
+            nats.append(loss.view(target.shape))
+            hits.append(logits.argmax(-1) == target)
     model.train(was_training)
-    return nats, hits
+    shape = evaluation.positions.shape  # all is copied back at once: each copy lets a GPU wait
+    return torch.cat(nats).double().cpu().numpy().reshape(shape), torch.cat(hits).cpu().numpy().reshape(shape)
 
 
 def score(model: nn.Module, evaluation: Evaluation, chunk: int = 0) -> Score:

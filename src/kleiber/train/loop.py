@@ -2,8 +2,8 @@
 
 The run is one resumable unit: `metrics.jsonl` and `rows.json` hold the same bytes however often it was killed, because
 a checkpoint knows how long the metrics were when it was taken and everything random is a function of the step. The
-clock writes to a file of its own. Rejected: Lightning, Accelerate and Trainer, whose hooks hide the thirty lines that
-matter here.
+clock writes to a file of its own. Where a device works on its own, losses are read back every few steps. Rejected:
+Lightning, Accelerate and Trainer, whose hooks hide the thirty lines that matter here.
 """
 
 from __future__ import annotations
@@ -13,40 +13,37 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
-from kleiber import __version__, counter
+from kleiber import __version__
 from kleiber.corpus.sampling import Corpus
 from kleiber.errors import StateError, Stopped
 from kleiber.model.shortconv import network
 from kleiber.signals import stop_asked
 from kleiber.storage import naming, read_manifest, remove_partials, write_atomic, write_manifest
 from kleiber.tokens.tokenizer import Tokenizer
-from kleiber.train.batches import Batch, Batches
+from kleiber.train.ahead import Ahead, Rows
+from kleiber.train.batches import Batches
 from kleiber.train.checkpoint import load_state, restore, save_state, saved_precision, snapshot
 from kleiber.train.clock import Clock, faster_precision
 from kleiber.train.config import Branch, Run
 from kleiber.train.devices import Devices, whole
 from kleiber.train.evaluate import Evaluation
 from kleiber.train.intervals import Intervals
-from kleiber.train.optimizers import Optimizers
-from kleiber.train.original import IGNORED, OriginalBatches
+from kleiber.train.original import OriginalBatches
 from kleiber.train.schedule import learning_rate
 from kleiber.train.scoring import CLUSTERS, score_model
+from kleiber.train.step import Step, no_memory, operations
 from kleiber.train.trackers import Tracker
 
 __all__ = ["train"]
 
 CHECKPOINT_SECONDS = 30.0  # what a kill can cost
-DROPOUT = counter.stream_id("dropout")
 
 
 def train(
@@ -89,6 +86,8 @@ def train(
     ------
     Stopped
         When SIGTERM or SIGUSR1 came; everything is saved.
+    SystemRefusal
+        When a GPU has too little memory.
     """
     if read_manifest(folder) is None:
         torch.set_num_threads(threads)
@@ -100,7 +99,10 @@ def train(
             training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init, attention)
             training.tracker = tracker if devices.is_first else None
             training.intervals = intervals
-            training.run_to_end()
+            try:
+                training.run_to_end()
+            except torch.OutOfMemoryError as error:
+                raise no_memory(run, training.take.rows_at_once, devices, error) from error
         if devices.is_first:
             config = {**asdict(run), "corpus": corpus.fingerprint, "tokenizer": tokenizer.fingerprint}
             facts = {"run": run.name, "diverged": training.diverged, "config": config, "kleiber": __version__}
@@ -143,31 +145,33 @@ class _Training:
         self.tracker: Tracker | None = None
         self.clock = Clock(folder / "timing.jsonl", devices.device, run.train.precision)
         self.diverged = 0  # the step at which the loss was no number any more
-        kind = OriginalBatches if run.train.original else Batches
-        self.batches = kind(corpus, tokenizer, run.train, run.seed)
         self.branches = run.branches()
         self.intervals: Intervals | None = None
         self.model = network(run.model)
-        self.model.initialise(run.seed, self.batches.frequencies)
+        kind = OriginalBatches if run.train.original else Batches
+        batches = kind(corpus, tokenizer, run.train, run.seed)
+        self.batches = Ahead(batches, devices.rows(run.train.batch), devices.device)
+        self.model.initialise(run.seed, batches.frequencies)
         if init is not None:
             self.model.load_state_dict(init)
         self.model.use_attention(devices.attention(run.train.length) if attention == "auto" else attention)
         self.model.to(devices.device)
-        wrapped = devices.wrap(self.model)
-        self.forward = torch.compile(wrapped) if run.train.compile else wrapped
-        self.no_sync = getattr(wrapped, "no_sync", nullcontext)  # DDP's; sharded gradients are reduced each time
-        self.mine = devices.rows(run.train.batch)
-        self.optimizers = Optimizers(self.model, run)
+        self.take = Step(self.model, run, devices)
+        self.optimizers = self.take.optimizers
+        self.unread: list[dict[str, Any]] = []  # lines of steps whose losses are on the device alone
+        self.outcomes = torch.zeros(devices.reads_every, 2, dtype=torch.float64, device=devices.device)
         self.step, self.n_bases = 0, 0
         self.rows: list[dict[str, Any]] = []
         self.saved_at = time.monotonic()
-        scored = run.train.batch * run.train.n_masked
-        self.flops_per_step = sum(run.model.flops(run.train.batch, run.train.length, scored).values())
+        self.flops_per_step = operations(run)
 
     def run_to_end(self) -> None:
         """Go back to the last state on disk and train from there."""
         in_cooldown = self._resume()
-        with open(self.folder / "metrics.jsonl" if self.devices.is_first else os.devnull, "ab") as self.metrics:
+        metrics = self.folder / "metrics.jsonl" if self.devices.is_first else os.devnull
+        with self.batches, open(metrics, "ab") as self.metrics:
+            if self.step == 0:
+                self.take.fit(self.batches[0].tensors)
             for branch in self.branches[len(self.rows) :]:
                 if not in_cooldown:
                     self._advance(None, branch.start)
@@ -220,78 +224,74 @@ class _Training:
                 for peak in self.optimizers.peaks
             ]
             batch = self.batches[self.step]
-            loss, norm, is_due, stop = self._update(batch, rates)
+            self._update(batch, rates)
             self.step += 1
             self.n_bases += batch.n_bases
-            self._log(phase, loss, rates[0], norm)
+            self._note(phase, rates[0])
             self.clock.tick()
-            if not isfinite(loss + norm):
-                self.diverged = self.step
+            is_due, stop = self._read(self.step == until)
             if self.step % 8 == 0:
                 self.progress((finished + self.step) / self.run.n_steps)
             if is_due or stop:
                 self._save("cooldown" if branch else "trunk")
-            if stop:
+            if stop and not self.diverged:
                 raise Stopped(f"{self.run.name} stopped at step {self.step:,}, and is saved; the same command goes on.")
 
-    def _update(self, batch: Batch, rates: list[float]) -> tuple[float, float, bool, bool]:
-        """Take one optimizer step.
+    def _update(self, batch: Rows, rates: list[float]) -> None:
+        """Take one optimizer step; its outcome stays on the device."""
+        loss, norm = self.take(batch.tensors, rates, self.step)
+        outcome = self.outcomes[len(self.unread)]
+        outcome[0].copy_(loss)
+        outcome[1].copy_(norm)
 
-        Returns
-        -------
-        The batch's loss (nats a predicted token), the gradient's norm, and what the processes agreed on: whether a
-        checkpoint is due, and whether to stop.
-        """
-        self.model.zero_grad(set_to_none=True)
-        rows = range(self.run.train.batch)[self.mine]
-        size = self.run.train.micro_batch or len(rows)
-        total = torch.zeros(())
-        for at in range(0, len(rows), size):
-            part = slice(rows[at], rows[min(at + size, len(rows)) - 1] + 1)
-            with self.no_sync() if at + size < len(rows) else nullcontext():
-                total += self._backward(batch, part)
-        clip = float("inf") if self.run.train.original else self.run.train.clip
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        self.optimizers.step(rates)
-        is_due = self.devices.is_first and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
-        flags = [float(total) / self.devices.world, float(is_due), float(self.stop.is_set())]
-        loss, due, stop = self.devices.agree(torch.tensor(flags, dtype=torch.float64)).tolist()
-        return loss, whole(norm).item(), due > 0, stop > 0
-
-    def _backward(self, batch: Batch, part: slice) -> torch.Tensor:
-        """Add the gradient of some rows of a batch; return their part of its loss, times the processes.
-
-        Times the processes, because DDP and FSDP average over them.
-        """
-        device, train = self.devices.device, self.run.train
-        arrays = (batch.inputs, batch.positions, batch.labels, batch.weights)
-        ids, positions, labels, weights = (torch.from_numpy(array[part]).to(device) for array in arrays)
-        padding = None if batch.padding is None else torch.from_numpy(batch.padding[part]).to(device)
-        if self.run.model.dropout:  # what is dropped is a function of the row too, or a resumed run would differ
-            row = self.step * train.batch + part.start
-            torch.manual_seed(int(counter.draws(self.run.seed, DROPOUT, row, 1)[0] >> np.uint64(1)))
-        with torch.autocast(device.type, torch.bfloat16) if train.precision == "bf16" else nullcontext():
-            logits = self.forward(ids, padding, positions)
-        nats = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none", ignore_index=IGNORED)
-        loss = (nats.view(labels.shape).sum(1) * weights).sum() * self.devices.world
-        loss.backward()
-        return loss.detach().cpu()
-
-    def _log(self, phase: str, loss: float, lr: float, norm: float) -> None:
+    def _note(self, phase: str, lr: float) -> None:
+        """Begin the line of a step that has been taken; `_read` fills in its outcome."""
         line = {
             "phase": phase,
             "step": self.step,
-            "loss": loss,
+            "loss": 0.0,
             "lr": lr,
-            "grad_norm": norm,
+            "grad_norm": 0.0,
             "n_tokens": self.step * self.run.train.batch * self.run.train.length,
             "n_bases": self.n_bases,
             "flops": self.step * self.flops_per_step,
         }
+        self.unread.append(line)
+
+    def _read(self, is_last: bool) -> tuple[bool, bool]:
+        """Log the steps since the last reading when it is time to, up to the first whose loss is no number.
+
+        Parameters
+        ----------
+        is_last
+            Whether something else than a step comes next.
+
+        Returns
+        -------
+        What the processes agreed on: whether a checkpoint is due, and whether to stop.
+        """
+        is_due = self.devices.is_first and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
+        asked, n = self.stop.is_set(), len(self.unread)
+        alone = not self.devices.is_distributed and (is_due or asked)  # several have to read together
+        if n < len(self.outcomes) and not (is_last or alone):
+            return False, False
+        losses, norms = self.outcomes[:n].T.tolist()
+        flags = [loss / self.devices.world for loss in losses] + [float(is_due), float(asked)]
+        *losses, due, stop = self.devices.agree(torch.tensor(flags, dtype=torch.float64)).tolist()
+        for line, loss, norm in zip(self.unread, losses, norms, strict=True):
+            line.update(loss=loss, grad_norm=norm)
+            self._log(line)
+            if not isfinite(loss + norm):
+                self.diverged = line["step"]
+                break
+        self.unread.clear()
+        return due > 0, stop > 0
+
+    def _log(self, line: dict[str, Any]) -> None:
         if self.devices.is_first:
             self.metrics.write(json.dumps(line).encode() + b"\n")
         if self.tracker is not None:
-            self.tracker.log(line, self.step)
+            self.tracker.log(line, line["step"])
 
     def _finish(self, branch: Branch) -> None:
         """Score an annealed model and record its observation."""
@@ -346,7 +346,9 @@ class _Training:
 
     def _write_time(self) -> None:
         if self.devices.is_first:
-            self.clock.write(self.step, self.run.train.batch * self.run.train.length, self.flops_per_step)
+            tokens = self.run.train.batch * self.run.train.length
+            how = {"rows_at_once": self.take.rows_at_once, "recorded": int(self.take.is_recorded)}
+            self.clock.write(self.step, tokens, self.flops_per_step, **how)
 
     def _train_loss(self, branch: Branch) -> float:
         """Return the mean training loss over the second half of a cooldown, from the metrics."""
@@ -357,7 +359,12 @@ class _Training:
         return sum(half) / len(half)
 
     def _save(self, name: str) -> None:
-        """Write a checkpoint; every process takes part, because parameters may be in pieces."""
+        """Write a checkpoint; every process takes part, because parameters may be in pieces.
+
+        What has diverged is not kept: it would begin where the metrics do not end.
+        """
+        if self.diverged:
+            return
         state = snapshot(self.model, self.optimizers)
         self.saved_at = time.monotonic()
         if self.devices.is_first:
@@ -372,6 +379,7 @@ class _Training:
             "n_bases": self.n_bases,
             "done": len(self.rows),
             "metrics": self.metrics.tell(),
+            "rows_at_once": self.take.rows_at_once,
             "precision": self.run.train.precision,
         }
         save_state(self.folder / f"{name}.safetensors", state, position)
@@ -389,5 +397,7 @@ class _Training:
         state, position = found
         self.devices.reshard(self.model)
         restore(state, self.model, self.optimizers)
+        self.take.forget()
+        self.take.rows_at_once = position["rows_at_once"]
         self.step, self.n_bases = position["step"], position["n_bases"]
         return position

@@ -75,11 +75,20 @@ class Muon(torch.optim.Optimizer):
         Of the matrices, times the rate.
     dtype
         What the iterations are computed in.
+    lr
+        The first rate; a tensor (), where the matrices are, can be changed between the replays of a recorded step.
     """
 
-    def __init__(self, parameters: Iterable[tuple[Tensor, int]], momentum: float, weight_decay: float, dtype: Any):
+    def __init__(
+        self,
+        parameters: Iterable[tuple[Tensor, int]],
+        momentum: float,
+        weight_decay: float,
+        dtype: Any,
+        lr: float | Tensor = 0.0,
+    ):
         stacks = list(parameters)
-        super().__init__([{"params": [p for p, _ in stacks]}], {"lr": 0.0})
+        super().__init__([{"params": [p for p, _ in stacks]}], {"lr": lr})
         self.stacked = dict(stacks)
         self.momentum, self.weight_decay, self.dtype = momentum, weight_decay, dtype
 
@@ -94,8 +103,13 @@ class Muon(torch.optim.Optimizer):
         momenta = [self.state[p]["momentum"] for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
         ahead = torch._foreach_lerp(gradients, momenta, self.momentum)  # Nesterov's form
-        torch._foreach_mul_(parameters, 1 - group["lr"] * self.weight_decay)
-        torch._foreach_add_(parameters, self._orthogonal(ahead), alpha=-group["lr"])
+        rate, changes = group["lr"], self._orthogonal(ahead)
+        torch._foreach_mul_(parameters, 1 - rate * self.weight_decay)
+        if isinstance(rate, Tensor):
+            torch._foreach_mul_(changes, rate)
+            torch._foreach_sub_(parameters, changes)
+        else:
+            torch._foreach_add_(parameters, changes, alpha=-rate)
 
     def _orthogonal(self, updates: Sequence[Tensor]) -> list[Tensor]:
         """Return each update with its matrices orthogonalised and scaled, in the pieces that it came in."""
@@ -135,10 +149,20 @@ class Optimizers:
         The peak rate of each, AdamW's first.
     flops
         Operations of Muon's own products in one step; AdamW has none.
+
+    Parameters
+    ----------
+    is_recorded
+        Whether the rates are tensors where the model is, which a recorded step (a CUDA graph) reads.
     """
 
-    def __init__(self, model: DNABERT2, run: Run):
+    def __init__(self, model: DNABERT2, run: Run, is_recorded: bool = False):
         train = run.train
+        device = next(model.parameters()).device
+
+        def first_rate() -> float | Tensor:
+            return torch.zeros((), device=device) if is_recorded else 0.0
+
         hidden = {n: p for n, p in model.named_parameters() if train.optimizer == "muon" and _is_hidden(n, p)}
         others = [p for n, p in model.named_parameters() if n not in hidden]
         decayed = [p for p in others if p.ndim == 2 or train.original]
@@ -146,23 +170,32 @@ class Optimizers:
         groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         betas = train.beta1, train.beta2
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=train.epsilon, fused=True)
+            torch.optim.AdamW(
+                groups, lr=first_rate(), betas=betas, eps=train.epsilon, fused=True, capturable=is_recorded
+            )
         ]
         self.peaks, self.flops = [train.peak_lr(run.model)], 0
         if hidden:
             stacks = [(p, next((k for end, k in STACKED.items() if n.endswith(end)), 1)) for n, p in hidden.items()]
             self.flops = sum(k * muon_flops(p.shape[0] // k, p.shape[1]) for p, k in stacks)
             dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
-            self.parts.append(Muon(stacks, train.momentum, train.weight_decay, dtype))
+            self.parts.append(Muon(stacks, train.momentum, train.weight_decay, dtype, first_rate()))
             self.peaks.append(train.muon_lr)
 
         self.owner = {p: each for each in self.parts for group in each.param_groups for p in group["params"]}
 
-    def step(self, rates: list[float]) -> None:
-        """Take one step, each at its rate."""
+    def set_rates(self, rates: list[float]) -> None:
+        """Let each take its next steps at its rate."""
         for optimizer, rate in zip(self.parts, rates, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def step(self) -> None:
+        """Take one step."""
+        for optimizer in self.parts:
             optimizer.step()
 
     def of(self, parameter: Tensor) -> torch.optim.Optimizer:

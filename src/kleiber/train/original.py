@@ -26,8 +26,11 @@ IGNORED = -100  # the label of what is no target
 class OriginalBatches(Batches):
     """The batches of one run, by step, as the original study made them."""
 
-    def __getitem__(self, step: int) -> Batch:
-        """Return the batch of one optimizer step (from 0)."""
+    def several(self, step: int, n: int) -> list[Batch]:
+        """Return the batches of n optimizer steps in a row; each has a width of its own."""
+        return [self._batch(each) for each in range(step, step + n)]
+
+    def _batch(self, step: int) -> Batch:
         train = self.train
         first = step * train.batch
         bases = self.corpus.batch(np.arange(first, first + train.batch))
