@@ -32,7 +32,7 @@ def score(
     threads: int = 0,
     json: Annotated[bool, Flag] = False,
 ) -> None:
-    """Score variants by how much likelier a model finds ALT than REF, and say how that agrees with a label.
+    """Score variants by how likely a model finds ALT beside REF, and compare that with a label.
 
     The allele is hidden, both strands are averaged, and every REF is checked against the FASTA. A lower score, and a
     larger distance of embeddings, mean harm.
@@ -166,8 +166,8 @@ def _show_score(tally: Any, label: str | None, choice: Any, found: list[Any], co
     if choice is not None:
         groups = {"positive (harmful)": choice.positive, "negative": choice.negative, "left out": choice.left_out}
         for name, values in groups.items():
-            shown = ", ".join(f"{value or 'no value'} {n:,}" for value, n in values.items()) or "none"
-            print(f"{label}, {name}: {shown}")
+            known = ", ".join(f"{value or 'no value'} {n:,}" for value, n in values.items()) or "none"
+            print(f"{label}, {name}: {known}")
     for one in found:
         shown = [f"{name.upper():<9}{show_estimate(value)}" for name, value in one.statistics.items()]
         first = next(iter(one.statistics.values()))
@@ -263,8 +263,8 @@ def probe(
         print(dumps(facts))
         return
     for name, one in (("embeddings", ours), ("counts of k-mers", counts)):
-        area = "" if one.auroc is None else f"   AUROC {show_estimate(one.auroc)}"
-        print(f"{name:<18}MCC {show_estimate(one.mcc)}{area}   ({one.chosen}, chosen on the dev table)")
+        shown = "" if one.auroc is None else f"   AUROC {show_estimate(one.auroc)}"
+        print(f"{name:<18}MCC {show_estimate(one.mcc)}{shown}   ({one.chosen}, chosen on the dev table)")
     print(f"difference        MCC {gap.mcc:+.3f} ({gap.interval[0]:+.3f} to {gap.interval[1]:+.3f}), paired")
     print(f"{len(tested):,} test rows; {facts['n_in_train']:,} of {facts['n_test']:,} stand in the train table, too")
     if reference is None:

@@ -248,7 +248,7 @@ class _Cut:
 
 
 def sides(reference: Reference, contig: str, start: int, end: int, most: int) -> tuple[Bases, Bases]:
-    """Return up to `most` bases on either side of [start, end), (n,) each, up to the contig's end or the first N."""
+    """Return up to `most` bases on either side of [start, end), (n,) each, up to an end or an N."""
     bases = reference.bases(contig)
     left, right = bases[max(0, start - most) : start], bases[end : end + most]
     if len(bad := np.flatnonzero(CODES[left] > 3)):

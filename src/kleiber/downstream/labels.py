@@ -140,10 +140,10 @@ class Labels:
         positive, negative = list(self.positive), list(self.negative)
         if not positive:
             text = str(self.source.info(self.key).description)
-            at = {value: _place(value, text) for value in known}
+            at = {value: place for value in known if (place := _place(value, text)) is not None}
             if self.source.info(self.key).type == "Flag":
                 at = {"present": 0, "absent": 1}
-            ordered = sorted((value for value in known if at.get(value) is not None), key=lambda value: at[value])
+            ordered = sorted((value for value in known if value in at), key=lambda value: at[value])
             if len(ordered) < 2 or len(known) > len(ordered) == 2:
                 shown = ", ".join(f"{value!r} ({counts[value]:,})" for value in known[:10])
                 raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,8 +71,8 @@ def _log_likelihoods(model: nn.Module, laid: Laid) -> dict[tuple[int, int, int],
         logits = model(ids, rows=positions).float()
         norms = logits.logsumexp(-1)
         asked = [(b, place, token) for b, row in enumerate(which) for place, token in wanted[row]]
-        b, place, token = torch.tensor(asked, device=device).unbind(1)
-        values = (logits[b, place, token].double() - norms[b, place].double()).cpu().tolist()
+        at_row, at_place, at_token = torch.tensor(asked, device=device).unbind(1)
+        values = (logits[at_row, at_place, at_token].double() - norms[at_row, at_place].double()).cpu().tolist()
         for (number, at, asked_token), value in zip(asked, values, strict=True):
             logs[which[number], at, asked_token] = value
     return logs
@@ -94,18 +95,19 @@ def embeddings(model: nn.Module, rows: Sequence[Sequence[int]], last_only: bool 
     last norm; (n, 1, H) with `last_only`.
     """
     device = next(model.parameters()).device
-    bert = model.bert
-    layers = [] if last_only else [bert.embeddings, *bert.encoder.layer[:-1]]  # type: ignore[union-attr,index]
+    bert: Any = model.bert
+    hidden: Any = model.config
+    layers = [] if last_only else [bert.embeddings, *bert.encoder.layer[:-1]]
     kept: list[Tensor] = []
     hooks = [
-        layer.register_forward_hook(lambda module, given, output: kept.append(output[:, DNA].mean(1)))  # type: ignore[operator]
+        layer.register_forward_hook(lambda module, given, output: kept.append(output[:, DNA].mean(1)))
         for layer in layers
     ]
-    found = np.zeros((len(rows), len(layers) + 1, model.config.hidden), np.float32)  # type: ignore[union-attr]
+    found = np.zeros((len(rows), len(layers) + 1, hidden.hidden), np.float32)
     try:
         for which in _together({i: len(row) for i, row in enumerate(rows)}, CHUNK.get(device.type, OTHERWISE)):
             kept.clear()
-            output = bert(torch.tensor([rows[i] for i in which], device=device))  # type: ignore[operator]
+            output = bert(torch.tensor([rows[i] for i in which], device=device))
             kept.append(output[:, DNA].mean(1))
             found[which] = torch.stack(kept, 1).float().cpu().numpy()
     finally:

@@ -37,7 +37,10 @@ def count_territory(corpus: Corpus) -> WordCounts:
 def count_ratios(
     counts: WordCounts, reference: Reference, variants: Sequence[Variant]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return log p(ALT) - log p(REF) by each of `COUNT_MODELS`, in nats, (n,); indels per base, NaN without a score."""
+    """Return log p(ALT) - log p(REF) in nats by each of `COUNT_MODELS`, (n,).
+
+    Indels have theirs per base; NaN where a variant has no score.
+    """
     scored = [i for i, variant in enumerate(variants) if not variant.why_not]
     pieces, groups = [np.full(1, 4, np.uint8)], [np.full(1, -1)]
     for number, i in enumerate(scored):

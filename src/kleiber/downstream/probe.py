@@ -54,7 +54,7 @@ class Probed:
 
 @dataclass(frozen=True)
 class Compared:
-    """The difference of two probes' MCC on the same test rows, the first minus the second, and its interval."""
+    """The difference of two probes' MCC on the same test rows, and its interval."""
 
     mcc: float
     interval: tuple[float, float]
@@ -134,7 +134,7 @@ def probe(
 
 
 def compare(first: Probed, second: Probed, test: Labelled, seed: int = 0) -> Compared:
-    """Return the difference of two probes' MCC, with the interval of pairs: every draw takes the same rows of both."""
+    """Return the difference of two probes' MCC; every draw takes the same rows of both."""
     one, other = mcc(test.labels, first.predicted), mcc(test.labels, second.predicted)
     drawn = [one(weights) - other(weights) for weights in resamples(np.arange(len(test)), seed)]
     low, high = np.quantile(drawn, [0.025, 0.975])

@@ -119,9 +119,7 @@ def _names(key: str, distance: bool, counted: bool) -> dict[str, str]:
     return names
 
 
-def _by_site(
-    sites: Sequence[Site], columns: dict[str, NDArray[np.float64]]
-) -> Iterator[tuple[Site, dict[str, NDArray[np.float64]]]]:
+def _by_site(sites: Sequence[Site], columns: dict[str, Any]) -> Iterator[tuple[Site, dict[str, Any]]]:
     at = 0
     for site in sites:
         end = at + len(site.variants)

@@ -24,7 +24,7 @@ SEEN = 0.5  # of a sequence's words
 
 
 def share_seen(sequences: Sequence[str], dna: Iterable[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """Return the share of each sequence's words that stand in some DNA, (n,); 0 where it has none without an N.
+    """Return the share of each sequence's words that stand in some DNA, (n,); 0 where it has none.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class Estimate:
 
 
 def auroc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> Weighted:
-    """Return the area under the receiver operating characteristic: a positive above a negative, ties one half.
+    """Return the area under the ROC curve: the share of pairs in order, ties one half.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> Weighte
 
 
 def mcc(truth: NDArray[np.int64], named: NDArray[np.int64]) -> Weighted:
-    """Return Matthews' correlation coefficient of two columns of classes, (n,), 0, 1, …; 0 where one class is named."""
+    """Return Matthews' correlation of two columns of classes, (n,), 0, 1, …; 0 where one is named."""
     n_classes = int(max(truth.max(initial=0), named.max(initial=0))) + 1
 
     def of(weights: NDArray[np.float64]) -> float:
@@ -133,7 +134,7 @@ def estimate(statistic: Weighted, clusters: NDArray[np.int64], seed: int = 0) ->
 
 
 def resamples(clusters: NDArray[np.int64], seed: int = 0) -> Sequence[NDArray[np.float64]]:
-    """Return the weights of the rows, (n,), of every bootstrap draw of whole clusters: the same for the same rows."""
+    """Return the weights of the rows, (n,), of every bootstrap draw of whole clusters."""
     return _Resamples(clusters, seed)
 
 
@@ -147,7 +148,7 @@ class _Resamples(Sequence[NDArray[np.float64]]):
     def __len__(self) -> int:
         return DRAWS if len(self.clusters) <= MANY else FEWER
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index: Any) -> Any:
         if index >= len(self):
             raise IndexError(index)
         drawn = counter.uniforms(self.seed, STREAM, index, self.groups) * self.groups
