@@ -11,7 +11,7 @@ SOURCE = ROOT / "src" / "kleiber"
 MODULES = sorted(SOURCE.rglob("*.py"))
 NEEDS_TORCH = {
     f"kleiber.model.{name}" for name in ("attention", "dnabert2", "hub", "pretrained", "shortconv", "weights")
-}
+} | {"kleiber.downstream.likelihood"}
 
 
 def module_name(path: Path) -> str:
@@ -46,7 +46,7 @@ def test_everything_but_training_imports_without_torch():
         "import sys, importlib\n"
         "class Absent:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in ('torch', 'transformers'):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers', 'sklearn'):\n"
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"
     )

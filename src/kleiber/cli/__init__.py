@@ -11,7 +11,7 @@ import sys
 
 from cyclopts import App
 
-from kleiber.cli import corpus, download, fit, model, panel, study, tokens
+from kleiber.cli import corpus, download, downstream, fit, model, panel, study, tokens
 from kleiber.errors import KleiberError, Stopped, refusal
 
 __all__ = ["app", "main"]
@@ -36,6 +36,8 @@ for _verb in (
     tokens.app,
     model.train,
     model.evaluate,
+    downstream.score,
+    downstream.probe,
     model.app,
     fit.fit,
 ):

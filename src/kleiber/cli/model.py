@@ -211,7 +211,7 @@ def evaluate(
     if len(set(checkpoints)) < max(1, len(checkpoints)):
         raise ConfigError("Name one checkpoint to score, or several, each once.")
     settings = TrainConfig(length=length, eval_rows=rows, eval_masks=masks)
-    models = [_load_with_tokenizer(checkpoint, tokenizer) for checkpoint in checkpoints]
+    models = [load_with_tokenizer(checkpoint, tokenizer) for checkpoint in checkpoints]
     with open_genome(reference, panel) as (genome, store):
         scored = [_score(*model, genome, store, regions, settings, seed) for model in models]
     pairs = [
@@ -234,7 +234,7 @@ def evaluate(
         )
 
 
-def _load_with_tokenizer(checkpoint: Path, tokenizer: Path | None) -> tuple[Any, Any]:
+def load_with_tokenizer(checkpoint: Path, tokenizer: Path | None) -> tuple[Any, Any]:
     """Return a model, on the GPU where there is one, and its tokenizer."""
     import torch
 

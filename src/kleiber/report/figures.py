@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kleiber.report import certainty, laws, opponents, runs
+from kleiber.report.downstream import downstream_figures
 from kleiber.report.reader import StudyOutput, read_study
 from kleiber.report.style import Figure, save
 
@@ -27,6 +28,7 @@ def all_figures(study: StudyOutput) -> list[Figure]:
         drawn += [laws.n_flops(study, arm), laws.d_flops(study, arm)]
         drawn += [opponents.counts_figure(study, arm)]
         drawn += [runs.loss_tokens(study, arm), laws.isoflop_valleys(study, arm), laws.elasticity_map(study, arm)]
+    drawn += downstream_figures(study)
     drawn += [certainty.holdouts(study), *certainty.residuals(study), *certainty.profiles(study)]
     drawn += [runs.epochs(study), runs.learning_rate(study)]
     return _with_safe_names([one for one in drawn if one is not None])

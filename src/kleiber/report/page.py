@@ -26,6 +26,7 @@ from markupsafe import Markup
 from kleiber import __version__
 from kleiber.errors import ConfigError
 from kleiber.report import doubts, findings, laws
+from kleiber.report.downstream import downstream_sentences
 from kleiber.report.figures import all_figures
 from kleiber.report.prose import CITATIONS, GLOSSARY
 from kleiber.report.reader import StudyOutput, read_study
@@ -111,6 +112,7 @@ def _block(study: StudyOutput, prefix: str, specs: _Specs) -> dict[str, Any]:
         "between": findings.between_arms(study),
         "equal": findings.tokenizers_compared(study),
         "sure": doubts.sureness(study),
+        "downstream": downstream_sentences(study),
         "limits": doubts.limits(study),
         "was_run": findings.what_was_run(study),
         "tables": _Lenient(tables(study)),

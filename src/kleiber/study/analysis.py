@@ -20,7 +20,7 @@ from kleiber.scaling.frontier import LossCurve, envelope, gradient_rule, isoflop
 from kleiber.scaling.observations import Observations
 from kleiber.scaling.witnesses import agree, examine
 from kleiber.storage import write_atomic
-from kleiber.study import stages, training
+from kleiber.study import downstream, stages, training
 from kleiber.study.config import Study
 from kleiber.study.plan import checklist
 from kleiber.train.config import Run
@@ -33,7 +33,9 @@ def analyse(study: Study, out: Path) -> None:
     runs = [training.run_of(study, out, unit) for unit in study.units()]
     baselines = _baselines(study, out, runs)
     frequencies = {arm: found["unigram"]["bits_per_base"] for arm, found in baselines.items()}
-    table = name_stuck(observations(out, runs), frequencies)
+    table = downstream.joined(study, out, name_stuck(observations(out, runs), frequencies), runs)
+    if study.downstream:
+        _write_json(out / "fits" / "downstream.json", downstream.summary(study, out, table))
     write_atomic(out / "observations.csv", table.write_csv())
     write_atomic(out / "clusters.csv", _clusters(out, runs).write_csv())
     _write_parquet(table, out / "observations.parquet")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NoReturn
 
+from kleiber.downstream.config import Task
 from kleiber.errors import ConfigError, UnknownName
 from kleiber.genome.rules import PanelRules
 from kleiber.genome.sources import find_source
@@ -238,6 +239,7 @@ class Study:
     train: TrainConfig = field(default_factory=TrainConfig)
     tune: Tune = field(default_factory=Tune)
     fit: Fit = field(default_factory=Fit)
+    downstream: dict[str, Task] = field(default_factory=dict)
 
     def units(self) -> list[Unit]:
         """Return every run of the study, arm by arm, small sizes first."""
@@ -393,6 +395,10 @@ def _check_values(study: Study, name: str) -> None:
         refuse("[ladder]", f"asks for {study.n_runs:,} runs of {ladder.seeds:,} seeds; {MOST_RUNS:,} are the most.")
     if not 100 <= study.fit.bootstrap <= 1_000_000:
         refuse("[fit] bootstrap", f"must be 100 to 1,000,000 draws, not {study.fit.bootstrap}.")
+    for task, asked in study.downstream.items():
+        if not re.fullmatch(r"[A-Za-z]\w{0,40}", task, re.ASCII):
+            refuse("[downstream]", f"names a task {task!r}; it is part of columns: letters, digits and _.")
+        asked.check(f"[downstream] {task} of {name}")
     check_genome(study.genome, study.arms, refuse)
     try:
         study.panel_rules()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kleiber.corpus.regions import is_bed
 from kleiber.errors import ConfigError, UnknownName
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["EMBEDDED", "resolve_paths"]
 
 EMBEDDED = "embedded"
+TASK_FILES = ("variants", "reference", "train", "dev", "test")
 
 
 def resolve_paths(study: Study, name: str, folder: Path) -> Study:
@@ -69,7 +70,11 @@ def resolve_paths(study: Study, name: str, folder: Path) -> Study:
         for name, arm in study.arms.items()
     }
     arms = {name: replace(arm, samples=_resolve_samples(arm.samples, folder)) for name, arm in arms.items()}
-    return replace(study, genome=genome, arms=arms)
+    tasks = dict(study.downstream)
+    for key in TASK_FILES:
+        made: dict[str, Any] = {name: {key: resolve(getattr(task, key), "downstream")} for name, task in tasks.items()}
+        tasks = {name: replace(task, **made[name]) for name, task in tasks.items()}
+    return replace(study, genome=genome, arms=arms, downstream=tasks)
 
 
 def _resolve_samples(samples: tuple[str, ...], folder: Path) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from kleiber import __version__
 from kleiber.errors import KleiberError, StateError
 from kleiber.genome.reference import reference_changes
 from kleiber.storage import locked, read_manifest, write_atomic, write_manifest
-from kleiber.study import analysis, stages, training
+from kleiber.study import analysis, downstream, stages, training
 from kleiber.study.config import EMBEDDED, Study, load_study
 from kleiber.study.engine import POOL, Engine
 from kleiber.study.machine import machine
@@ -52,6 +52,7 @@ def run_study(path: Path, out: Path, engine: Engine = POOL) -> Path:
     with locked(out):
         _prepare(study, path, out, say, engine)
         training.train_all(study, out, say, engine)
+        downstream.score_downstream(study, out, say, engine.devices)
         with say.stage("observations and laws"):
             analysis.analyse(study, out)
         with say.stage("figures and report"):

@@ -156,7 +156,7 @@ def territory(study: Study) -> list[str]:
 
 def refuse_changed_inputs(out: Path) -> None:
     """Raise `StateError` when a FASTA, panel or tokenizer file has changed since the study began."""
-    for folder in (out / "genome", *sorted(out.glob("tokenizer/*"))):
+    for folder in (out / "genome", *sorted(out.glob("tokenizer/*")), *sorted(out.glob("downstream/*"))):
         for path, recorded in (read_manifest(folder) or {}).get("inputs", {}).items():
             if Path(path).exists() and not is_unchanged(path, recorded):
                 raise StateError(

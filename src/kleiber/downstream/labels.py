@@ -1,0 +1,210 @@
+"""What is known of variants, and how well scores agree with it.
+
+Which of the values are harmful and which are not is settled before any score is looked at, from what the user names or
+from the order in which the header names them; where neither says, nothing is guessed. The same holds for direction:
+a lower likelihood of ALT, and a higher CADD or phyloP, mean harm, and no score is turned round because it does better
+so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kleiber.downstream.statistics import Estimate, auprc, auroc, cluster_numbers, estimate, spearman
+from kleiber.downstream.variants import Site, VariantFile
+from kleiber.errors import ConfigError, DataError
+
+__all__ = ["Agreement", "Choice", "Labels"]
+
+HARMFUL_WHEN_HIGH = re.compile(r"(cadd|phylop|phastcons|gerp)", re.IGNORECASE)
+NUMERIC = ("Float", "Integer")
+MOST_VALUES = 1000  # of a label that is no number
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which values of a label are harmful and which are not, with counts of variants.
+
+    Attributes
+    ----------
+    left_out
+        Values that are neither; variants without a value are counted under an empty one.
+    """
+
+    positive: dict[str, int]
+    negative: dict[str, int]
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well one score agrees with a label.
+
+    Attributes
+    ----------
+    statistics
+        ``"auroc"`` and ``"auprc"``, or ``"spearman"`` for a numeric label.
+    """
+
+    score: str
+    statistics: dict[str, Estimate]
+
+
+@dataclass
+class Labels:
+    """The labels of variants and their scores, gathered while a file is read.
+
+    Parameters
+    ----------
+    source
+        The file, of whose header the key is.
+    key
+        An INFO key.
+    positive, negative
+        Values that are harmful, and that are not; empty to go by the header's order.
+    cluster
+        Variants in one stretch of so many bases are drawn together.
+
+    Raises
+    ------
+    ConfigError
+        When the key cannot serve, or is a number and values are named.
+    UnknownName
+        When the header has no such key.
+    """
+
+    source: VariantFile
+    key: str
+    positive: Sequence[str] = ()
+    negative: Sequence[str] = ()
+    cluster: int = 100
+    values: list[Any] = field(default_factory=list)
+    places: list[tuple[str, int]] = field(default_factory=list)
+    scores: dict[str, list[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        line = self.source.info(self.key)
+        self.is_numeric = line.type in NUMERIC and not (self.positive or self.negative)
+        self.per_allele = line.number == "A"
+        if line.number not in ("A", "1", 1, 0, "0"):
+            raise ConfigError(
+                f"--label {self.key} has Number={line.number} in the header of {self.source.path}: "
+                "a label is one value a record, or one an ALT allele."
+            )
+        if bool(self.positive) != bool(self.negative):
+            raise ConfigError("--positive and --negative belong together: name both, or neither.")
+        if both := sorted(set(self.positive) & set(self.negative)):
+            raise ConfigError(f"{both[0]!r} cannot be --positive and --negative at once.")
+        self.beside = [
+            name
+            for name, other in self.source.header.info.items()
+            if HARMFUL_WHEN_HIGH.match(name) and other.type in NUMERIC and name != self.key
+        ]
+
+    def add(self, site: Site, harm: dict[str, Sequence[float]]) -> None:
+        """Note a site's labels, and its scores, a value an ALT allele each; higher means harm."""
+        info, n = site.record.info, len(site.variants)
+        beside = {name: _each(info.get(name), n) for name in self.beside}
+        labels = [info.get(self.key)] * n if not self.per_allele else _each(info.get(self.key), n)
+        for i, variant in enumerate(site.variants):
+            value = labels[i]
+            if isinstance(value, tuple):
+                value = value[0] if len(value) == 1 else None
+            if isinstance(value, bool):
+                value = "present" if value else "absent"
+            if value is None and self.source.info(self.key).type == "Flag":
+                value = "absent"
+            self.values.append(value if value is None or self.is_numeric else str(value))
+            self.places.append((variant.contig, variant.start // self.cluster))
+            for name, scores in harm.items():
+                self.scores.setdefault(name, []).append(float(scores[i]))
+            for name, found in beside.items():
+                self.scores.setdefault(name, []).append(np.nan if found[i] is None else float(found[i]))
+
+    def choose(self) -> Choice:
+        """Settle which values are harmful: those named, else the first and the last by the header's order.
+
+        Raises
+        ------
+        ConfigError
+            When a named value does not occur, or the header's description does not say the order.
+        """
+        counts = Counter("" if value is None else value for value in self.values)
+        known = [value for value in counts if value]
+        positive, negative = list(self.positive), list(self.negative)
+        if not positive:
+            text = str(self.source.info(self.key).description)
+            at = {value: place for value in known if (place := _place(value, text)) is not None}
+            if self.source.info(self.key).type == "Flag":
+                at = {"present": 0, "absent": 1}
+            ordered = sorted((value for value in known if value in at), key=lambda value: at[value])
+            if len(ordered) < 2 or len(known) > len(ordered) == 2:
+                shown = ", ".join(f"{value!r} ({counts[value]:,})" for value in known[:10])
+                raise ConfigError(
+                    f"Which values of {self.key} are harmful is not said: the header's description ({text!r}) does "
+                    f"not name them in order.\n  It has {shown or 'no value'}. Name them: --positive … --negative …"
+                )
+            positive, negative = ordered[:1], ordered[-1:]
+        for value in (*positive, *negative):
+            if value not in counts:
+                raise ConfigError(
+                    f"No variant of {self.source.path} has {self.key} = {value!r}.\n"
+                    f"  Values: {', '.join(sorted(known)[:10]) or 'none'}."
+                )
+        rest = {value: n for value, n in counts.items() if value not in positive and value not in negative}
+        return Choice({v: counts[v] for v in positive}, {v: counts[v] for v in negative}, rest)
+
+    def agreements(self, choice: Choice | None, seed: int = 0) -> list[Agreement]:
+        """Return how well each score agrees with the label, in the order in which scores were added.
+
+        Parameters
+        ----------
+        choice
+            From `choose`; None for a numeric label.
+
+        Raises
+        ------
+        DataError
+            When no variant has a label and a score.
+        """
+        found = []
+        for name, scores in self.scores.items():
+            score = np.array(scores)
+            if choice is None:
+                label = np.array([np.nan if value is None else float(value) for value in self.values])
+                keep = np.isfinite(score) & np.isfinite(label)
+            else:
+                label = np.array([_class(value, choice) for value in self.values], float)
+                keep = np.isfinite(score) & np.isfinite(label)
+            score, label = score[keep], label[keep]
+            clusters = cluster_numbers([self.places[i] for i in np.flatnonzero(keep)])
+            if choice is None:
+                statistics = {"spearman": spearman(score, label)}
+            else:
+                statistics = {"auroc": auroc(score, label > 0), "auprc": auprc(score, label > 0)}
+            if len(score):
+                found.append(Agreement(name, {key: estimate(one, clusters, seed) for key, one in statistics.items()}))
+        if not found:
+            raise DataError(f"No variant of {self.source.path} has both a {self.key} and a score.")
+        return found
+
+
+def _class(value: Any, choice: Choice) -> float:
+    return 1.0 if value in choice.positive else 0.0 if value in choice.negative else np.nan
+
+
+def _each(value: Any, n: int) -> list[Any]:
+    """Return a value for each of n ALT alleles: one each, or one for all."""
+    values = list(value) if isinstance(value, tuple) else [value]
+    return values if len(values) == n else values * n if len(values) == 1 else [None] * n
+
+
+def _place(value: str, text: str) -> int | None:
+    match = re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", text)
+    return match.start() if match else None
