@@ -57,7 +57,12 @@ def downstream_figures(study: StudyOutput) -> list[Figure]:
             marks = (
                 layer()
                 .mark_point(filled=True, size=60)
-                .encode(x=x, y=y, color=colour, tooltip=tooltip("arm:N", "size:N", f"{column}:Q", "value:Q", "low:Q", "high:Q"))
+                .encode(
+                    x=x,
+                    y=y,
+                    color=colour,
+                    tooltip=tooltip("arm:N", "size:N", f"{column}:Q", "value:Q", "low:Q", "high:Q"),
+                )
             )
             bars = layer().mark_rule().encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
             drawn.append(

@@ -162,7 +162,7 @@ def joined(study: Study, out: Path, rows: pl.DataFrame, runs: list[Run]) -> pl.D
 
 
 def summary(study: Study, out: Path, table: pl.DataFrame) -> dict[str, Any]:
-    """Return what the report says of each task: opponents, and the rank correlation of error and bits per base.
+    """Return each task's opponents, and the rank correlation of its error and bits per base.
 
     Its interval draws whole runs, for the budgets of one share a trunk.
     """
