@@ -17,7 +17,7 @@ from kleiber.model.config import BACKENDS, ModelConfig
 
 __all__ = ["ORIGINAL_WINDOW", "PRECISIONS", "RATES", "Branch", "Run", "TrainConfig"]
 
-RATES = {"muon": 0.009, "adamw": 0.002}
+RATES = {"muon": 0.0065, "adamw": 0.0018}
 """AdamW's peak rate at 130,000 parameters: of what Muon leaves to it, or of everything (see the notebook)."""
 PRECISIONS = ("fp32", "bf16")
 
@@ -101,7 +101,7 @@ class TrainConfig:
     momentum: float = 0.95
     lr: float = 0.0
     lr_size: float = 1.3e5
-    lr_exponent: float = -0.4
+    lr_exponent: float = -0.2
     schedule: str = "wsd"
     warmup: float = 0.2
     cooldown: float = 0.2
