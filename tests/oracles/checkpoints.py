@@ -65,7 +65,8 @@ def as_state() -> bytes:
     model = tiny()
     found = optimizers(model)
     sum(parameter.sum() for parameter in model.parameters()).backward()
-    found.step([1e-3] * len(found.parts))
+    found.set_rates([1e-3] * len(found.parts))
+    found.step()
     return safetensors.torch.save(snapshot(model, found), {"position": json.dumps(POSITION)})
 
 

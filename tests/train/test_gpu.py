@@ -232,7 +232,7 @@ def test_a_model_is_evaluated_on_the_gpu(monkeypatch, tmp_path, setting):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(loaded, "to", lambda device: moved.append(device) or loaded)
     tokenizer.save(tmp_path / "tokenizer.json")
-    verbs._load_with_tokenizer(tmp_path, None)
+    verbs.load_with_tokenizer(tmp_path, None)
     assert moved == ["cuda"]
 
 
