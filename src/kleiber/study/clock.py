@@ -87,10 +87,9 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
     dna = _RandomDNA()
     spec = "6mer" if spec.endswith(("6mer", ".json")) else spec
     tokenizer = train_tokenizer(spec, dna.rows(np.arange(2000), 700))
-    step = sum(run.model.flops(run.train.batch, run.train.length, run.train.batch * run.train.n_masked).values())
     chosen = replace(run.train, precision=choices["precision"])
     most = OPERATIONS * (GPU if choices["gpus"] else 1)
-    settings = _with_rows(chosen, max(1, min(chosen.batch, int(chosen.batch * most / step))))
+    settings = _with_rows(chosen, max(1, min(chosen.batch, int(chosen.batch * most / run.flops_per_step))))
     rows = settings.batch
     model = replace(run.model, vocab_size=tokenizer.vocab_size)
     evaluation: Any = Evaluation.of(dna, tokenizer, settings, 1)  # type: ignore[arg-type]
@@ -105,7 +104,7 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
             train(short, dna, tokenizer, evaluation, out, given[0], tracker=stopwatch, attention=given[1])  # type: ignore[arg-type]
         seconds = statistics.median(stopwatch.seconds(every))
         steps = round(min(MOST, max(STEPS * every, SECONDS / seconds)))
-    Path(path).write_text(json.dumps(step * rows / run.train.batch / seconds))
+    Path(path).write_text(json.dumps(run.flops_per_step * rows / run.train.batch / seconds))
 
 
 def _with_rows(train: TrainConfig, rows: int) -> TrainConfig:

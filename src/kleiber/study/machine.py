@@ -59,8 +59,7 @@ def settle(run: Run, choices: dict[str, Any]) -> Run:
     Its name stays that of the study file, on every machine.
     """
     train, least = run.train, choices["compiled_from"]
-    step = sum(run.model.flops(train.batch, train.length, train.batch * train.n_masked).values())
-    pays = least is not None and step * run.n_steps >= least
+    pays = least is not None and run.flops_per_step * run.n_steps >= least
     return replace(run, train=replace(train, precision=choices["precision"], compile=train.compile or pays))
 
 

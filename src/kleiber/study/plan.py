@@ -134,10 +134,9 @@ def _planned(study: Study, unit: Unit, bases_per_token: dict[str, float]) -> Pla
     model = shape_for(unit.size, vocab_size(spec), train.dropout, study.model.architecture)
     budgets = (study.tune.tokens,) if unit.factor else study.ladder.tokens
     run = Run(f"{unit.arm}.{unit.size}", model, train, tuple(map(round, budgets)), unit.seed)
-    step = sum(model.flops(train.batch, train.length, train.batch * train.n_masked).values())
     per_token = bases_per_token.get(spec) or _expected_bases(spec)
     last = run.branches()[-1].end * train.batch * train.row_tokens * per_token
-    return PlannedRun(unit, run, step * run.n_steps, last)
+    return PlannedRun(unit, run, run.flops_per_step * run.n_steps, last)
 
 
 def vocab_size(spec: str) -> int:

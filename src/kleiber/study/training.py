@@ -169,6 +169,4 @@ def train_units(study: Study, out: Path, units: Sequence[Unit], say: Narrator, e
 
 
 def _job(study: Study, out: Path, unit: Unit, run: Run, choices: dict[str, Any]) -> Job:
-    train = run.train
-    flops = sum(run.model.flops(train.batch, train.length, train.batch * train.n_masked).values())
-    return Job(run.name, train_unit, (study, out, unit, choices), run.n_steps * (flops + OVERHEAD))
+    return Job(run.name, train_unit, (study, out, unit, choices), run.n_steps * (run.flops_per_step + OVERHEAD))

@@ -240,6 +240,12 @@ class Run:
         return branches
 
     @property
+    def flops_per_step(self) -> int:
+        """Floating-point operations of an optimizer step."""
+        train = self.train
+        return sum(self.model.flops(train.batch, train.length, train.batch * train.n_masked).values())
+
+    @property
     def n_steps(self) -> int:
         """Optimizer steps of the trunk and all cooldowns together."""
         branches = self.branches()

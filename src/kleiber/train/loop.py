@@ -38,7 +38,7 @@ from kleiber.train.intervals import Intervals
 from kleiber.train.original import OriginalBatches
 from kleiber.train.schedule import learning_rate
 from kleiber.train.scoring import CLUSTERS, score_model
-from kleiber.train.step import Step, no_memory, operations
+from kleiber.train.step import Step, no_memory
 from kleiber.train.trackers import Tracker
 
 __all__ = ["train"]
@@ -163,7 +163,7 @@ class _Training:
         self.step, self.n_bases = 0, 0
         self.rows: list[dict[str, Any]] = []
         self.saved_at = time.monotonic()
-        self.flops_per_step = operations(run)
+        self.flops_per_step = run.flops_per_step
 
     def run_to_end(self) -> None:
         """Go back to the last state on disk and train from there."""

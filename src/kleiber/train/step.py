@@ -27,18 +27,12 @@ from kleiber.train.devices import Devices, whole
 from kleiber.train.optimizers import Optimizers
 from kleiber.train.original import IGNORED
 
-__all__ = ["Step", "no_memory", "operations", "rows_that_fit"]
+__all__ = ["Step", "no_memory", "rows_that_fit"]
 
 DROPOUT = counter.stream_id("dropout")
 GRAPHED = 2e13  # operations of a step, at most: kernels of a larger one take longer than their launches
 WARM_UP = 3  # steps before a recording: what is set up at first use cannot be recorded
 RESERVED = 16  # bytes a parameter that a trial leaves free, for moments and what Muon computes with
-
-
-def operations(run: Run) -> int:
-    """Return the floating-point operations of one optimizer step of a run."""
-    train = run.train
-    return sum(run.model.flops(train.batch, train.length, train.batch * train.n_masked).values())
 
 
 def record(function: Callable[..., Any], inputs: tuple[Tensor, ...], undo: Callable[[], None]) -> tuple[Any, Any]:
@@ -86,7 +80,7 @@ class Step:
         train = run.train
         self.first_row = devices.rows(train.batch).start
         is_fixed = not (train.original or run.model.dropout or devices.is_distributed)
-        self.is_recorded = devices.records and is_fixed and operations(run) <= GRAPHED
+        self.is_recorded = devices.records and is_fixed and run.flops_per_step <= GRAPHED
         wrapped = devices.wrap(model)
         self.forward = torch.compile(wrapped) if train.compile else wrapped
         self.no_sync = getattr(wrapped, "no_sync", nullcontext)  # DDP's; sharded gradients are reduced each time
