@@ -11,6 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import matthews_corrcoef
 
+from kleiber.downstream import seen
 from kleiber.downstream.probe import PENALTIES, compare, every_tenth, kmer_features, probe
 from kleiber.downstream.seen import WORD, share_seen
 from kleiber.downstream.tables import Labelled, read_table
@@ -89,7 +90,9 @@ def test_what_cannot_be_learned_is_said(tables):
     assert [len(part) for part in every_tenth(train)] == [360, 40]
 
 
-def test_sequences_that_stand_in_the_dna():
+@pytest.mark.parametrize("piece", [64, 1 << 18])
+def test_sequences_that_stand_in_the_dna(monkeypatch, piece):
+    monkeypatch.setattr(seen, "PIECE", piece)  # no word is lost where one ends
     rng = np.random.default_rng(8)
     dna = "".join(rng.choice(list("ACGT"), 3000))
     dna = dna[:1000] + "N" * 50 + dna[1000:]

@@ -21,6 +21,7 @@ __all__ = ["SEEN", "WORD", "share_seen"]
 
 WORD, SHORTEST = 31, 16  # bases; shorter words stand in any genome by chance
 SEEN = 0.5  # of a sequence's words
+PIECE = 1 << 18  # bases whose words are in memory at once
 
 
 def share_seen(sequences: Sequence[str], dna: Iterable[NDArray[np.uint8]]) -> NDArray[np.float64]:
@@ -45,7 +46,8 @@ def share_seen(sequences: Sequence[str], dna: Iterable[NDArray[np.uint8]]) -> ND
     table, mask = _hashed(index)
     found = np.zeros(len(table), np.bool_)
     for stretch in dna:
-        _mark(CODES[stretch], k, table, mask, found)
+        for at in range(0, len(stretch), PIECE):
+            _mark(_words(CODES[stretch[at : at + PIECE + k - 1]], k), table, mask, found)
     there = np.sort(table[found])
     shares = np.zeros(len(sequences))
     for i, own in enumerate(words):
@@ -84,7 +86,7 @@ def _insert(index, table, mask):
 
 @njit(cache=True, nogil=True)
 def _words(codes, k):
-    """Return the words of k bases as numbers, each the smaller of its two strands."""
+    """Return the words of k bases as numbers, each the smaller of its two strands; none holds an N."""
     out = np.empty(max(0, codes.size - k + 1), np.uint64)
     n = 0
     top = np.uint64(2 * (k - 1))
@@ -104,20 +106,9 @@ def _words(codes, k):
 
 
 @njit(cache=True, nogil=True)
-def _mark(codes, k, table, mask, found):
-    """Note which words of the table stand in a stretch."""
-    top = np.uint64(2 * (k - 1))
-    keep = np.uint64((1 << (2 * k)) - 1)
-    word, turned, run = np.uint64(0), np.uint64(0), 0
-    for code in codes:
-        if code > 3:
-            run = 0
-            continue
-        word = (word << np.uint64(2) | np.uint64(code)) & keep
-        turned = turned >> np.uint64(2) | np.uint64(3 - code) << top
-        run += 1
-        if run >= k:
-            least = min(word, turned)
-            at = _slot(least, table, mask)
-            if table[at] == least:
-                found[at] = True
+def _mark(words, table, mask, found):
+    """Note which of some words stand in the table."""
+    for word in words:
+        at = _slot(word, table, mask)
+        if table[at] == word:
+            found[at] = True
