@@ -178,10 +178,9 @@ class Labels:
             score = np.array(scores)
             if choice is None:
                 label = np.array([np.nan if value is None else float(value) for value in self.values])
-                keep = np.isfinite(score) & np.isfinite(label)
             else:
                 label = np.array([_class(value, choice) for value in self.values], float)
-                keep = np.isfinite(score) & np.isfinite(label)
+            keep = np.isfinite(score) & np.isfinite(label)
             score, label = score[keep], label[keep]
             clusters = cluster_numbers([self.places[i] for i in np.flatnonzero(keep)])
             if choice is None:

@@ -96,14 +96,14 @@ def embeddings(model: nn.Module, rows: Sequence[Sequence[int]], last_only: bool 
     """
     device = next(model.parameters()).device
     bert: Any = model.bert
-    hidden: Any = model.config
+    config: Any = model.config
     layers = [] if last_only else [bert.embeddings, *bert.encoder.layer[:-1]]
     kept: list[Tensor] = []
     hooks = [
         layer.register_forward_hook(lambda module, given, output: kept.append(output[:, DNA].mean(1)))
         for layer in layers
     ]
-    found = np.zeros((len(rows), len(layers) + 1, hidden.hidden), np.float32)
+    found = np.zeros((len(rows), len(layers) + 1, config.hidden), np.float32)
     try:
         for which in _together({i: len(row) for i, row in enumerate(rows)}, CHUNK.get(device.type, OTHERWISE)):
             kept.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +23,9 @@ from kleiber.study.config import Study
 from kleiber.study.machine import machine
 from kleiber.study.progress import Narrator
 from kleiber.train.config import Run
+
+if TYPE_CHECKING:
+    from kleiber.downstream.labels import Agreement, Labels
 
 __all__ = ["RESULTS", "joined", "score_downstream", "summary"]
 
@@ -74,56 +77,56 @@ def _begin(study: Study, out: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if task.reference:
             Reference.build(task.reference, folder / "reference")
-        found = _variant_opponents(study, out, task) if task.variants else _table_opponents(task)
+        found = _variant_opponents(study, out, task, folder) if task.variants else _table_opponents(task)
         opponents = {key: [value.value, *(value.interval or (None, None))] for key, value in found.items()}
         inputs = {path: fingerprint(path) for path in task.files}
         write_manifest(folder, {"inputs": inputs, "opponents": opponents})
     stages.refuse_changed_inputs(out)
 
 
-def _reference(task: Task, folder: Path) -> Reference:
-    return Reference.open(folder / "reference" if task.reference else folder.parents[1] / "genome" / "reference")
+def _labelled(task: Task, folder: Path) -> Labels:
+    """Return the labels of a task's variants, none read yet; `folder` is the task's."""
+    from kleiber.downstream.labels import Labels
+    from kleiber.downstream.variants import VariantFile
+
+    at = folder / "reference" if task.reference else folder.parents[1] / "genome" / "reference"
+    source = VariantFile(Path(task.variants), Reference.open(at))
+    return Labels(source, task.label, task.positive, task.negative, task.cluster)
+
+
+def _agreements(labels: Labels) -> list[Agreement]:
+    return labels.agreements(None if labels.is_numeric else labels.choose())
 
 
 def _scored(task: Task, folder: Path, model: Any, tokenizer: Any, study: Study) -> dict[str, Estimate]:
     """Return what a model reaches at one task, by the name of the statistic."""
     from kleiber.downstream.alleles import Layout
-    from kleiber.downstream.labels import Labels
     from kleiber.downstream.likelihood import allele_scores, embedded_tables
     from kleiber.downstream.probe import probe
     from kleiber.downstream.score import score_variants
-    from kleiber.downstream.variants import VariantFile
 
     if task.variants:
-        reference = _reference(task, folder)
-        source = VariantFile(Path(task.variants), reference)
-        labels = Labels(source, task.label, task.positive, task.negative, task.cluster)
-        layout = Layout(reference, tokenizer, study.train.row_tokens)
+        labels = _labelled(task, folder)
+        layout = Layout(labels.source.reference, tokenizer, study.train.row_tokens)
         scorer = partial(allele_scores, model, distance=False)
-        score_variants(source, layout, scorer, None, False, "MODEL", None, labels, distance=False)
-        choice = None if labels.is_numeric else labels.choose()
-        return next(one.statistics for one in labels.agreements(choice) if one.score == "MODEL_LLR")
+        score_variants(labels.source, layout, scorer, None, False, "MODEL", None, labels, distance=False)
+        return next(one.statistics for one in _agreements(labels) if one.score == "MODEL_LLR")
     tables = _tables(task)
     reached = probe(embedded_tables(model, tokenizer, tables), tables)
     return {"mcc": reached.mcc}
 
 
-def _variant_opponents(study: Study, out: Path, task: Task) -> dict[str, Estimate]:
+def _variant_opponents(study: Study, out: Path, task: Task, folder: Path) -> dict[str, Estimate]:
     """Return what counts of training DNA, and scores that the file bears, reach; the first statistic of each."""
-    from kleiber.downstream.labels import Labels
     from kleiber.downstream.opponents import count_ratios, count_territory
-    from kleiber.downstream.variants import VariantFile
 
-    folder = next(out / "downstream" / name for name, other in study.downstream.items() if other == task)
-    reference = _reference(task, folder)
     counts = count_territory(stages.corpus_of(study, out, next(iter(study.arms))))
-    source = VariantFile(Path(task.variants), reference)
-    labels = Labels(source, task.label, task.positive, task.negative, task.cluster)
-    for site in source:
-        harm: dict[str, Any] = {name: -r for name, r in count_ratios(counts, reference, site.variants).items()}
+    labels = _labelled(task, folder)
+    for site in labels.source:
+        ratios = count_ratios(counts, labels.source.reference, site.variants)
+        harm: dict[str, Any] = {name: -ratio for name, ratio in ratios.items()}
         labels.add(site, harm)
-    choice = None if labels.is_numeric else labels.choose()
-    return {one.score: next(iter(one.statistics.values())) for one in labels.agreements(choice)}
+    return {one.score: next(iter(one.statistics.values())) for one in _agreements(labels)}
 
 
 def _table_opponents(task: Task) -> dict[str, Estimate]:
