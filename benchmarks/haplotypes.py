@@ -28,6 +28,7 @@ from kleiber.corpus.sampling import CorpusConfig, open_corpus
 from kleiber.genome.bgzf import pieces
 from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
+from kleiber.genome.store import ARRAYS
 
 WINDOW = 700
 REPEATS = 5
@@ -157,7 +158,7 @@ def sizes(folder: Path, data: Path, figures: dict[str, object]) -> None:
     found = {}
     for file in sorted(data.glob("*.vcf.gz")):
         panel = Panel.build(reference, [file], folder / f"store-{file.name}")
-        size = sum(path.stat().st_size for path in (panel.path / "part-0").iterdir() if path.name != "manifest.json")
+        size = sum((panel.path / "part-0" / f"0.{name}").stat().st_size for name in ARRAYS)  # what windows read
         n = panel.manifest["contigs"][0]["n_edits"] * panel.n_slots
         bits, cells = bits + 8 * size, cells + n
         found[panel.contigs[0].name] = 8 * size / n

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ __all__ = [
     "read_manifest",
     "remove_partials",
     "staged_folder",
+    "with_nulls",
     "write_atomic",
     "write_manifest",
 ]
@@ -129,6 +131,15 @@ def remove_partials(path: Path) -> None:
             partial.unlink(missing_ok=True)
         except (ValueError, PermissionError):
             continue  # another file's, or a process of somebody else
+
+
+def with_nulls(value: Any) -> Any:
+    """Return what JSON can hold: null for what is no number, as the error is that one cluster cannot tell."""
+    if isinstance(value, dict):
+        return {key: with_nulls(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [with_nulls(entry) for entry in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def write_manifest(folder: str | os.PathLike[str], manifest: dict[str, Any]) -> None:

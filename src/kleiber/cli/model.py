@@ -207,6 +207,7 @@ def evaluate(
 
     from kleiber.cli.genome import open_genome
     from kleiber.errors import ConfigError
+    from kleiber.storage import with_nulls
 
     if len(set(checkpoints)) < max(1, len(checkpoints)):
         raise ConfigError("Name one checkpoint to score, or several, each once.")
@@ -220,7 +221,7 @@ def evaluate(
     ]
     if json:
         models_by_name = {str(name): facts for name, (facts, _) in zip(checkpoints, scored, strict=True)}
-        print(dumps(_finite({"models": models_by_name, "differences": pairs} if pairs else scored[0][0])))
+        print(dumps(with_nulls({"models": models_by_name, "differences": pairs} if pairs else scored[0][0])))
         return
     for name, (facts, _) in zip(checkpoints, scored, strict=True):
         if pairs:
@@ -286,15 +287,6 @@ def _score(
         known = token_baselines(rest, cut, settings, evaluation, intervals)
         found["baselines"] = known | territory_counts(rest, corpus)
     return found, scores.clusters
-
-
-def _finite(value: Any) -> Any:
-    """Return JSON with null for what is no number: an error that one cluster cannot tell."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _difference(first: Any, second: Any) -> dict[str, Any]:

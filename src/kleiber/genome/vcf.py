@@ -143,7 +143,7 @@ class VcfFile:
                 if len(rest) > LONGEST:
                     raise DataError(f"{self.path}, record {number}: its line is longer than {LONGEST:,} bytes.")
                 continue
-            text = np.frombuffer(rest + piece[:cut], np.uint8)
+            text = np.frombuffer(rest + piece, np.uint8, len(rest) + cut)
             rest = piece[cut:]
             number = yield from self._scan_text(text, offset, number, how, batch)
             offset += len(text)

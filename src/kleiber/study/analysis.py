@@ -19,7 +19,7 @@ from kleiber.scaling.fit import FitResult, fit
 from kleiber.scaling.frontier import LossCurve, envelope, gradient_rule, isoflop
 from kleiber.scaling.observations import Observations
 from kleiber.scaling.witnesses import agree, examine
-from kleiber.storage import write_atomic
+from kleiber.storage import with_nulls, write_atomic
 from kleiber.study import downstream, stages, training
 from kleiber.study.config import Study
 from kleiber.study.plan import checklist
@@ -54,7 +54,7 @@ def observations(out: Path, runs: list[Run]) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for run in runs:
         rows += json.loads((training.run_folder(out, run) / "rows.json").read_bytes())["rows"]
-    return pl.DataFrame(rows, infer_schema_length=None).with_columns(
+    return pl.DataFrame(with_nulls(rows), infer_schema_length=None).with_columns(
         epochs=pl.col("n_bases") / pl.col("n_unique_bases")
     )
 
@@ -176,4 +176,4 @@ def _write_parquet(table: pl.DataFrame, path: Path) -> None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(with_nulls(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
