@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from hypothesis import given
@@ -17,8 +18,10 @@ from kleiber.model.config import shape_for
 from kleiber.study import clock
 from kleiber.study.clock import _with_rows
 from kleiber.study.config import load_study, parse_study
+from kleiber.study.foresight import design_of
 from kleiber.study.plan import checklist, plan, vocab_size
 from kleiber.study.rates import measured_rate
+from kleiber.study.stages import planned
 from kleiber.tokens.train import train_tokenizer
 from kleiber.train.config import Run, TrainConfig
 from study.conftest import TOY, kleiber
@@ -182,3 +185,24 @@ def test_hours_of_a_gpu_are_those_of_its_rates(toy):
     assert planned.hours_measured("h100", 4) == pytest.approx(by_hand / 4 / 3600)
     assert planned.hours_measured("v100") is None
     assert plan(replace(toy, train=replace(toy.train, precision="fp32"))).hours_measured("h100") is None
+
+
+def test_the_points_foreseen_are_those_of_the_study_that_ran(toy_study, finished):
+    study = load_study(toy_study)
+    rows = pl.read_csv(finished / "observations.csv").filter(pl.col("arm") == "pan-bpe")
+    design = design_of(planned(study, finished), "pan-bpe")
+    assert sorted(zip(design.N, design.D, strict=True)) == sorted(rows.select("n_effective", "n_tokens").iter_rows())
+    assert design.cluster.tolist() == [0, 0, 1, 1]
+
+
+def test_a_design_that_carries_no_law_is_refused_by_name(toy_study):
+    result = kleiber("plan", toy_study, "--no-measure", "--half-width")
+    assert result.returncode == 2
+    assert "2 sizes and 2 budgets" in result.stderr
+
+
+def test_a_pilot_without_the_arm_is_refused(toy_study, tmp_path):
+    (tmp_path / "pilot.csv").write_text("arm,n_params,n_tokens,loss\nother,1e5,1e6,2.0\n")
+    result = kleiber("plan", toy_study, "--no-measure", "--pilot", tmp_path / "pilot.csv")
+    assert result.returncode == 2
+    assert "no rows of the arm 'pan-bpe'; its arms are other" in result.stderr

@@ -115,6 +115,8 @@ def plan(
     mfu: float | None = None,
     gpus: int = 1,
     measure: Annotated[bool, Parameter(negative="--no-measure")] = True,
+    half_width: Annotated[bool, Parameter(negative="")] = False,
+    pilot: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Show what a study will run and cost, before a second is spent, and judge its design.
@@ -136,6 +138,12 @@ def plan(
         How many there are.
     measure
         Train each model for a few steps, to tell the hours on this machine.
+    half_width
+        Predict the 95 % interval of a, arm by arm: simulated tables of this design are fitted and judged (half a
+        minute each).
+    pilot
+        A table of observations whose laws and luck the simulated tables take, such as that of a smaller study; without
+        it a prior, which is printed. Asks for `half_width`.
     json
         Print JSON.
     """
@@ -148,6 +156,13 @@ def plan(
     told = territory(read)
     whole = planned(read, out or Path("out") / read.study.name)
     facts = {**_plan_facts(read, whole, gpu, mfu, gpus, measure), "territory": told}
+    if half_width or pilot:
+        from kleiber.study.foresight import foresights
+        from kleiber.study.progress import Narrator
+
+        with Narrator().bar("half-width of a") as progress:
+            foreseen = foresights(read, whole, pilot, progress)
+        facts["half_width"] = {arm: found.to_dict() for arm, found in foreseen.items()}
     if json:
         print(dumps(facts))
         return
@@ -170,6 +185,9 @@ def plan(
     print("the design:")
     for check in facts["checks"]:
         print(f"  {check['status']:<5} {check['check']}: {check['detail']}")
+    for arm, found in facts.get("half_width", {}).items():
+        print(f"{arm}: {found['says']}\n  by {found['source']}")
+        print(f"  two arms of this design: the half-width of their difference in a is {found['difference']:.3f}")
 
 
 def _plan_facts(study: Any, whole: Any, gpu: str | None, mfu: float | None, gpus: int, measure: bool) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from scipy.special import gammaincinv, ndtri
 from kleiber import counter
 from kleiber.scaling.solver import Problem, log_law
 
-__all__ = ["MANY_RUNS", "Fitted", "draw_noise", "draw_runs", "refit"]
+__all__ = ["MANY_RUNS", "Fitted", "draw_noise", "draw_runs", "noise_spreads", "refit"]
 
 STREAM = counter.stream_id("bootstrap")
 MANY_RUNS = 30
@@ -70,14 +70,8 @@ def draw_noise(
     residuals: NDArray[np.float64], slopes: NDArray[np.float64], cluster: NDArray[np.int64], draws: int, seed: int
 ) -> NDArray[np.float64]:
     """Draw noise like that of some fits (k, n) to the same points, (draws, k, n); slopes are (n, p)."""
-    n, runs = residuals.shape[1], int(cluster.max()) + 1
-    basis, size, _ = np.linalg.svd(slopes, full_matrices=False)
-    basis = basis[:, size > 1e-9 * size[0]]
-    belongs = (cluster[:, None] == np.arange(runs)).astype(np.float64)
-    left = np.eye(n) - basis @ basis.T  # what a fit leaves of the noise
-    # Residuals of a Huber fit are larger than those of least squares, whose moments are known.
-    between, within, free_between, free_within = _components(residuals @ left, left, belongs)
-    k = len(residuals)
+    n, runs, k = residuals.shape[1], int(cluster.max()) + 1, len(residuals)
+    between, within, free_between, free_within = _noise(residuals, slopes, cluster)
     uniforms = counter.uniforms(seed, STREAM, 0, draws * (k * (runs + n) + 2)).reshape(draws, -1)
     uniforms = np.clip(uniforms, 1e-16, None)
     scale_between, scale_within = (
@@ -88,6 +82,32 @@ def draw_noise(
     luck = (_root(between) @ normal[:, : k * runs].reshape(draws, k, runs)) * scale_between
     own = (_root(within) @ normal[:, k * runs :].reshape(draws, k, n)) * scale_within
     return luck[..., cluster] + own
+
+
+def noise_spreads(
+    residuals: NDArray[np.float64], slopes: NDArray[np.float64], cluster: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return the spreads of ln L that luck gives a run and, beside that, each of its points.
+
+    Parameters
+    ----------
+    residuals, slopes, cluster
+        Of one fit, (n,), its derivatives, (n, p), and the run of each point, (n,).
+    """
+    between, within, *_ = _noise(residuals[None], slopes, cluster)
+    return float(np.sqrt(max(between[0, 0], 0.0))), float(np.sqrt(max(within[0, 0], 0.0)))
+
+
+def _noise(
+    residuals: NDArray[np.float64], slopes: NDArray[np.float64], cluster: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+    """Return what `_components` does, for residuals (k, n) of fits with the same slopes, (n, p)."""
+    basis, size, _ = np.linalg.svd(slopes, full_matrices=False)
+    basis = basis[:, size > 1e-9 * size[0]]
+    belongs = (cluster[:, None] == np.arange(cluster.max() + 1)).astype(np.float64)
+    left = np.eye(residuals.shape[1]) - basis @ basis.T  # what a fit leaves of the noise
+    # Residuals of a Huber fit are larger than those of least squares, whose moments are known.
+    return _components(residuals @ left, left, belongs)
 
 
 def _components(
