@@ -27,6 +27,7 @@ from kleiber.train.config import Run, TrainConfig
 from kleiber.train.devices import Devices
 from kleiber.train.evaluate import Evaluation
 from kleiber.train.optimizers import Optimizers
+from kleiber.train.stack import Member, train_stack
 from kleiber.train.step import Step, rows_that_fit
 
 HOLDOUT = ("20:3,900,001-4,000,000",)
@@ -162,6 +163,28 @@ def test_a_recorded_run_that_diverges_ends_at_that_step(setting, tmp_path, like_
     loop.train(run, *rest, tmp_path)
     assert json.loads((tmp_path / "manifest.json").read_bytes())["diverged"] == 12
     assert [line["step"] for line in lines(tmp_path) if line["phase"] != "cooldown-1280"][-1] == 12
+
+
+@pytest.mark.parametrize(("architecture", "optimizer"), KINDS)
+def test_a_recorded_stack_is_the_stack(architecture, optimizer, setting, tmp_path, request):
+    """Runs of other budgets and rates, one of which is put back to its trunk while the other goes on."""
+    run, corpus, tokenizer, evaluation = setting
+    run = of_kind(run, architecture, optimizer)
+    runs = run, replace(run, name="other", seed=2, tokens=(1920,), train=replace(run.train, lr=1e-3, muon_lr=0.003))
+
+    def trained(folder):
+        found = [Member(one, corpus, tokenizer, evaluation, folder / one.name) for one in runs]
+        train_stack(found, folder / "stack")
+        return [lines(one.folder) for one in found]
+
+    plain = trained(tmp_path / "plain")
+    request.getfixturevalue("like_a_gpu")
+    recorded = trained(tmp_path / "recorded")
+    for ours, theirs in zip(recorded, plain, strict=True):
+        assert [line["lr"] for line in ours] == [line["lr"] for line in theirs]
+        np.testing.assert_allclose([x["loss"] for x in ours], [x["loss"] for x in theirs], rtol=1e-5)
+    timing = (tmp_path / "recorded" / "stack" / "timing.jsonl").read_text().splitlines()
+    assert {(json.loads(line)["recorded"], json.loads(line)["runs"]) for line in timing} == {(1, 2)}
 
 
 def test_what_draws_or_varies_is_not_recorded(setting, like_a_gpu):
