@@ -41,6 +41,7 @@ from kleiber.train.schedule import learning_rate
 from kleiber.train.scoring import score_model
 from kleiber.train.stackstep import StackStep
 from kleiber.train.step import no_memory
+from kleiber.train.trackers import Tracker
 
 __all__ = ["Member", "train_stack"]
 
@@ -58,6 +59,7 @@ class Member:
     evaluation: Evaluation
     folder: Path
     intervals: Intervals | None = None
+    tracker: Tracker | None = None
 
 
 def train_stack(
@@ -151,7 +153,7 @@ class _Lane:
         self.branches = self.run.branches()
         self.legs = _legs(self.branches)
         self.end = self.legs[-1].end
-        self.journal = Journal(self.run, member.folder)
+        self.journal = Journal(self.run, member.folder, tracker=member.tracker)
         self.is_complete = read_manifest(member.folder) is not None
         self.n_bases = self.trunk_bases = self.diverged = 0
 
