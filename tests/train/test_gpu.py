@@ -332,7 +332,7 @@ def test_the_benchmark_runs_whole_at_toy_size(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_bytes())
-    sections = ["peak", "small", "large", "peers", "train", "resume", "scoring"]
+    sections = ["peak", "small", "stacks", "large", "peers", "train", "resume", "scoring"]
     assert list(dict.fromkeys(line["section"] for line in found["lines"])) == sections
     assert not [line for line in found["lines"] if "error" in line]
     results = {line["name"]: line for line in found["lines"] if line["section"] == "resume"}

@@ -60,7 +60,7 @@ def measured_rate(gpu: str, model: ModelConfig, tokens: int, stacked: int = 1) -
         return alone
     # From one model with 16 rows to as many models as were measured; no slower than one after the other.
     together, runs = (_interpolated(curve, at) for curve in _stacked_curves(gpu))
-    share = min(1.0, max(0.0, (log(tokens * stacked) - few) / runs))
+    share = min(1.0, (max(0.0, log(tokens) - few) + log(stacked)) / runs)
     return max(alone, exp((1 - share) * _interpolated(small, at) + share * together))
 
 
