@@ -4,10 +4,10 @@
 
 Sections, of two minutes at most on an H100, all when none is named: peak, small (16 and 128 rows a step), stacks (many
 runs at once), large, peers, train (end to end, data preparation included), resume, scoring. Rows have 128 tokens, 15 %
-of them predicted, of 4,096; bf16 but for the plain step, which is an eager fp32 step with PyTorch's default AdamW. Times are medians of
-several stretches. Whatever has been measured is in the JSON file at once, also when a section fails: an error is the
-line's result. Where there is no GPU, or with --toy, all is computed at toy size on the processor: that shows that it
-runs and nothing else.
+of them predicted, of 4,096; bf16 but for the plain step, which is an eager fp32 step with PyTorch's default AdamW.
+Times are medians of several stretches. Whatever has been measured is in the JSON file at once, also when a section
+fails: an error is the line's result. Where there is no GPU, or with --toy, all is computed at toy size on the
+processor: that shows that it runs and nothing else.
 """
 
 from __future__ import annotations
