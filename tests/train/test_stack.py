@@ -228,7 +228,7 @@ def test_a_checkpoint_of_another_stack_is_refused(parts, tmp_path, monkeypatch):
 
 def test_what_one_step_cannot_train_is_refused(parts, tmp_path):
     for change, says in (
-        ({"batch": 8}, r"\[train\] batch differs.\n  8, and 4"),
+        ({"batch": 8}, r"\[train\] batch differs.\n  4, and 8"),
         ({"schedule": "linear"}, "schedule differs"),
     ):
         found = members(parts, tmp_path)

@@ -32,7 +32,7 @@ from kleiber.train.ahead import Ahead, Rows
 from kleiber.train.batches import Batch, Batches
 from kleiber.train.checkpoint import load_state, save_state
 from kleiber.train.clock import Clock
-from kleiber.train.config import Branch, Run
+from kleiber.train.config import Branch, Run, TrainConfig
 from kleiber.train.devices import Devices
 from kleiber.train.evaluate import Evaluation
 from kleiber.train.intervals import Intervals
@@ -106,17 +106,15 @@ def train_stack(
 
 def _check(runs: Sequence[Run]) -> None:
     """Refuse runs that one step cannot train together."""
-    first = runs[0]
+    first, keys = runs[0], [key.name for key in fields(TrainConfig) if key.name not in OWN]
     for run in runs:
-        keys = [key.name for key in fields(run.train) if key.name not in OWN]
-        differs = [key for key in keys if getattr(run.train, key) != getattr(first.train, key)]
-        if run.model != first.model or differs:
-            what = f"[train] {differs[0]}" if run.model == first.model else "the shape of the model"
-            raise ConfigError(
-                f"{first.name} and {run.name} cannot be trained at once: {what} differs.\n"
-                f"  {run.model if run.model != first.model else getattr(run.train, differs[0])}, and "
-                f"{first.model if run.model != first.model else getattr(first.train, differs[0])}."
-            )
+        pairs = {"the shape of the model": (first.model, run.model)}
+        pairs |= {f"[train] {key}": (getattr(first.train, key), getattr(run.train, key)) for key in keys}
+        for what, (one, other) in pairs.items():
+            if one != other:
+                raise ConfigError(
+                    f"{first.name} and {run.name} cannot be trained at once: {what} differs.\n  {one}, and {other}."
+                )
     if first.model.dropout or first.train.original:
         key = "original" if first.train.original else "dropout"
         raise ConfigError(
@@ -179,11 +177,11 @@ class _Batches:
 
     def __init__(self, lanes: Sequence[_Lane]):
         self.lanes, self.train = lanes, lanes[0].run.train
-        self.of_runs = [Batches(lane.member.corpus, lane.member.tokenizer, self.train, lane.run.seed) for lane in lanes]
+        self.batches = [Batches(lane.member.corpus, lane.member.tokenizer, self.train, lane.run.seed) for lane in lanes]
 
     def several(self, taken: int, n: int) -> list[Batch]:
         """Return the batches of n steps in a row."""
-        found = (self._of(lane, own, taken, n) for lane, own in zip(self.lanes, self.of_runs, strict=True))
+        found = (self._of(lane, own, taken, n) for lane, own in zip(self.lanes, self.batches, strict=True))
         return [_stacked(batches) for batches in zip(*found, strict=True)]
 
     def _of(self, lane: _Lane, own: Batches, taken: int, n: int) -> list[Batch]:
@@ -228,14 +226,11 @@ class _Stack:
         self.train, self.n_steps = self.lanes[0].run.train, max(lane.end for lane in self.lanes)
         self.ends = {leg.end for lane in self.lanes for leg in lane.legs}
         self.clock = Clock(folder / "timing.jsonl", devices.device, self.train.precision)
-        batches = _Batches(self.lanes)
-        self.batches = Ahead(batches, slice(None), devices.device)
+        self.of_runs = _Batches(self.lanes)
+        self.batches = Ahead(self.of_runs, slice(None), devices.device)
         model = network(self.lanes[0].run.model).to(devices.device)
         model.use_attention("matmul")
         self.take = StackStep(model, [lane.run for lane in self.lanes], devices)
-        for i, (lane, own) in enumerate(zip(self.lanes, batches.of_runs, strict=True)):
-            model.initialise(lane.run.seed, own.frequencies)
-            self.take.put(i)
         self.trunk = {key: torch.zeros_like(tensor) for key, tensor in self.take.state.items()}
         self.outcomes = torch.zeros(devices.reads_every, 2, len(members), dtype=torch.float64, device=devices.device)
         self.unread: list[dict[int, dict[str, Any]]] = []  # of each step the lines of its runs; outcomes are not read
@@ -257,10 +252,14 @@ class _Stack:
                 self._advance()
 
     def _resume(self) -> None:
-        """Restore what is on disk."""
+        """Restore what is on disk, or draw the first weights."""
         found = load_state(self.folder / CHECKPOINT, {"step", "rows_at_once"})
         lengths = [0] * len(self.lanes)
-        if found is not None:
+        if found is None:
+            for i, (lane, own) in enumerate(zip(self.lanes, self.of_runs.batches, strict=True)):
+                self.take.model.initialise(lane.run.seed, own.frequencies)
+                self.take.put(i)
+        else:
             state, position = found
             self._restore(state)
             self.taken, self.take.rows_at_once = position["step"], position["rows_at_once"]
