@@ -72,7 +72,7 @@ def settled(planned: Plan, choices: dict[str, Any]) -> Plan:
 
 
 def choose(study: Study, planned: Plan, devices: int = 1) -> dict[str, Any]:
-    """Measure what is fastest here, for runs on so many devices each, trained alone; a stack has no choice but threads.
+    """Measure what is fastest here, for runs that are trained alone, on so many devices each.
 
     Returns
     -------

@@ -40,7 +40,7 @@ LENGTH, SHARE, VOCABULARY = 128, 0.15, 4096
 
 
 def measured_rate(gpu: str, model: ModelConfig, tokens: int, stacked: int = 1) -> float:
-    """Return the operations a second of training a model on a GPU of a kind, or of several of them at once.
+    """Return the operations a second of training a model on a GPU of a kind, or several at once.
 
     Parameters
     ----------

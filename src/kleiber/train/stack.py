@@ -51,7 +51,7 @@ CHECKPOINT = "stack.safetensors"
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a stack, what it reads and is scored on, and the folder it lives in; as `kleiber.train.loop.train`."""
+    """One run of a stack, what it reads and is scored on, and its folder: as `kleiber.train.loop.train` has them."""
 
     run: Run
     corpus: Corpus
