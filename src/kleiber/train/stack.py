@@ -51,7 +51,7 @@ CHECKPOINT = "stack.safetensors"
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a stack, what it reads and is scored on, and its folder: as `kleiber.train.loop.train` has them."""
+    """One run of a stack, with what `kleiber.train.loop.train` takes beside it: data, rows, folder."""
 
     run: Run
     corpus: Corpus

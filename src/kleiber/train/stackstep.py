@@ -184,7 +184,7 @@ class StackStep:
         return undo
 
     def fit(self, tensors: tuple[Tensor, ...]) -> None:
-        """Choose a micro-batch by what fits the GPU, where nothing is said; tensors are (n, B, …), as in a step."""
+        """Choose a micro-batch by what fits the GPU, where nothing is said; tensors (n, B, …) as in a step."""
         if self.rows_at_once or self.device.type != "cuda":
             return
         there = tuple(tensor.to(self.device) for tensor in tensors)
