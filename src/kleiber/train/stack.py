@@ -363,6 +363,7 @@ class _Stack:
 
     def _finish(self, i: int, branch: Branch) -> None:
         """Score an annealed model and record its observation."""
+        self._write_time()
         lane, model = self.lanes[i], self.take.lend(i)
         scores = score_model(model, lane.member.evaluation, lane.member.intervals)
         lane.journal.add(
@@ -377,19 +378,22 @@ class _Stack:
         )
 
     def _save(self) -> None:
-        """Write the checkpoint, atomically, and what the clock says."""
-        n, train = len(self.lanes), self.train
-        how = {"rows_at_once": self.take.rows_at_once, "recorded": int(self.take.is_recorded), "runs": n}
-        tokens, flops = n * train.batch * train.length, n * self.lanes[0].run.flops_per_step
-        self.clock.write(self.taken, tokens, flops, **how)
+        """Write the checkpoint, atomically."""
+        self._write_time()
         state = {**self.take.state, **{f"trunk.{key}": tensor for key, tensor in self.trunk.items()}}
         state = {key: tensor.cpu() for key, tensor in state.items()}
         state["runs"] = torch.tensor(
             [[lane.n_bases, lane.trunk_bases, lane.journal.sync(), lane.diverged] for lane in self.lanes]
         )
-        position = {"step": self.taken, "rows_at_once": self.take.rows_at_once, "precision": train.precision}
+        position = {"step": self.taken, "rows_at_once": self.take.rows_at_once, "precision": self.train.precision}
         save_state(self.folder / CHECKPOINT, state, position)
         self.saved_at = time.monotonic()
+
+    def _write_time(self) -> None:
+        n, train = len(self.lanes), self.train
+        how = {"rows_at_once": self.take.rows_at_once, "recorded": int(self.take.is_recorded), "runs": n}
+        tokens, flops = n * train.batch * train.length, n * self.lanes[0].run.flops_per_step
+        self.clock.write(self.taken, tokens, flops, **how)
 
     def _complete(self) -> None:
         """Write the manifests of the runs that have ended."""
