@@ -193,6 +193,7 @@ train_units_at_once(study, out, ladder_stacks(study, out)[0], choices, lambda sh
 """
 
 
+@pytest.mark.slow
 def test_a_stack_that_is_killed_between_two_ends_is_the_same_study(tmp_path):
     """By SIGKILL: the same bytes in every file of every run, as the engine made them and as called by hand."""
     path, whole, killed = tmp_path / "study.toml", tmp_path / "whole", tmp_path / "killed"

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,8 +36,11 @@ SHARED = ("n_params", "n_bases", "n_tokens", "flops", "flops_optimizer", "peak_l
 
 @pytest.fixture(scope="module")
 def parts(embedded):
-    """What a run reads: corpora of two kinds, a tokenizer, held-out rows."""
-    reference, panel = embedded
+    return read(*embedded)
+
+
+def read(reference, panel):
+    """Return what runs read: corpora of two kinds, a tokenizer, held-out rows."""
     tokenizer = train_tokenizer("3mer", np.empty((0, 0), np.uint8))
     heldout = open_corpus(reference, None, CorpusConfig("reference", 90, 90, HOLDOUT, "heldout"), 1)
     corpora = [
@@ -157,6 +165,41 @@ def test_killed_while_its_runs_end_a_stack_ends_in_the_same_bytes(parts, whole, 
             continue
         break
     assert len(met) == {"_finish": 6, "_save": 3, "_complete": 4}[where]
+    assert files(tmp_path) == files(whole)
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from kleiber.genome.panel import Panel
+from kleiber.genome.reference import Reference
+from kleiber.train import stack
+from train.test_stack import members, read
+
+finish = stack._Stack._finish
+
+def dying(self, i, branch):
+    if self.taken == 22:  # the rows of the first run are on disk, the last ones of the third are not
+        if i == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+    finish(self, i, branch)
+
+stack._Stack._finish = dying
+reference, panel, out = map(Path, sys.argv[1:])
+stack.train_stack(members(read(Reference.open(reference), Panel.open(panel)), out), out / "stack")
+"""
+
+
+def test_killed_by_a_signal_between_two_ends_a_stack_ends_in_the_same_bytes(embedded, parts, whole, tmp_path):
+    """By SIGKILL, which lets nothing be written any more."""
+    folders = [str(store.path) for store in embedded]
+    search = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    done = subprocess.run([sys.executable, "-c", DYING, *folders, str(tmp_path)], env=search, check=False)
+    assert done.returncode == -signal.SIGKILL
+    found = members(parts, tmp_path)
+    assert [len(json.loads((m.folder / "rows.json").read_bytes())["rows"]) for m in found] == [2, 1, 1, 1]
+    assert [read_manifest(m.folder) is not None for m in found] == [False, True, False, True]
+    train_stack(found, tmp_path / "stack")
     assert files(tmp_path) == files(whole)
 
 
