@@ -28,6 +28,7 @@ from kleiber.train.devices import Devices
 from kleiber.train.evaluate import Evaluation
 from kleiber.train.optimizers import Optimizers
 from kleiber.train.stack import Member, train_stack
+from kleiber.train.stackstep import StackStep
 from kleiber.train.step import Step, rows_that_fit
 
 HOLDOUT = ("20:3,900,001-4,000,000",)
@@ -244,6 +245,18 @@ def test_a_forward_pass_stays_on_its_device(architecture, backend):
         logits = model(ids, mask, ids[:, :3])
         assert (logits.device.type, tuple(logits.shape)) == ("meta", (2, 3, 73))
         logits.sum().backward()
+
+
+@pytest.mark.parametrize(("architecture", "optimizer"), KINDS)
+def test_a_step_of_a_stack_stays_on_its_device(architecture, optimizer):
+    shape, devices = shape_for("0.01M", 73, architecture=architecture), Devices()
+    devices.device = torch.device("meta")
+    runs = [Run(str(i), shape, replace(TRAIN, optimizer=optimizer, micro_batch=3), (1,), i) for i in range(2)]
+    take = StackStep(network(shape).to("meta"), runs, devices)
+    ids = torch.zeros((2, 4, 32), dtype=torch.long)
+    losses, norms = take((ids, ids[..., :6], ids[..., :6], torch.zeros(2, 4)), torch.zeros(len(take.peaks[0]), 2, 1))
+    assert {losses.device.type, norms.device.type, *(t.device.type for t in take.state.values())} == {"meta"}
+    assert losses.shape == norms.shape == (2,)
 
 
 def test_a_model_is_evaluated_on_the_gpu(monkeypatch, tmp_path, setting):
