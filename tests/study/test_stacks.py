@@ -124,7 +124,7 @@ def test_a_plan_shows_stacks_and_what_they_cost(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text(STACKED)
     shown = kleiber("plan", path, "--no-measure", "--gpu", "h100")
-    assert "in 1 stacks of runs that are trained at once: 1 x 4 of 0.01M" in shown.stdout, shown.stderr
+    assert "stacks of runs that are trained at once: 1 x 4 of 0.01M" in shown.stdout, shown.stderr
     assert "at the rates of stacks there" in shown.stdout
     facts = json.loads(kleiber("plan", path, "--no-measure", "--gpu", "h100", "--json").stdout)
     assert facts["stacks"] == [{"size": "0.01M", "runs": 4}]

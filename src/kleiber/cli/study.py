@@ -164,7 +164,7 @@ def plan(
     if "stacks" in facts:
         alike = Counter((stack["runs"], stack["size"]) for stack in facts["stacks"])
         sizes = ", ".join(f"{n} x {runs} of {size}" for (runs, size), n in alike.items())
-        print(f"in {len(facts['stacks'])} stacks of runs that are trained at once: {sizes}")
+        print(f"stacks of runs that are trained at once: {sizes}")
     if "hours_here" in facts:
         side = f"{facts['machine']['workers']} runs side by side, {facts['machine']['threads']} threads each"
         print(f"on this machine, {side}: {_duration(facts['hours_here'])}")
