@@ -2,12 +2,12 @@
 
     python benchmarks/gpu.py [SECTION...] [--out gpu.json] [--toy]
 
-Sections, of two minutes at most on an H100, all when none is named: peak, small (16 and 128 rows a step), large,
-peers, train (end to end, data preparation included), resume, scoring. Rows have 128 tokens, 15 % of them predicted, of
-4,096; bf16 but for the plain step, which is an eager fp32 step with PyTorch's default AdamW. Times are medians of
-several stretches. Whatever has been measured is in the JSON file at once, also when a section fails: an error is the
-line's result. Where there is no GPU, or with --toy, all is computed at toy size on the processor: that shows that it
-runs and nothing else.
+Sections, of two minutes at most on an H100, all when none is named: peak, small (16 and 128 rows a step), stacks (many
+runs at once), large, peers, train (end to end, data preparation included), resume, scoring. Rows have 128 tokens, 15 %
+of them predicted, of 4,096; bf16 but for the plain step, which is an eager fp32 step with PyTorch's default AdamW.
+Times are medians of several stretches. Whatever has been measured is in the JSON file at once, also when a section
+fails: an error is the line's result. Where there is no GPU, or with --toy, all is computed at toy size on the
+processor: that shows that it runs and nothing else.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ from kleiber.train.config import Run, TrainConfig
 from kleiber.train.devices import Devices
 from kleiber.train.evaluate import Evaluation, score
 from kleiber.train.loop import train
-from kleiber.train.step import Step, operations
+from kleiber.train.stack import Member, train_stack
+from kleiber.train.stackstep import StackStep
+from kleiber.train.step import Step
 
 LENGTH, VOCABULARY, SHARE = 128, 4096, 0.15
 KINDS = (("dnabert2", "adamw"), ("shortconv", "muon"))
@@ -133,7 +135,7 @@ class Bench:
         seconds = self.seconds(work)
         tokens = run.train.batch * LENGTH
         peak = next((line["bf16"] for line in self.lines if line["section"] == "peak" and "bf16" in line), None)
-        mfu = None if peak is None else operations(run) / seconds / peak
+        mfu = None if peak is None else run.flops_per_step / seconds / peak
         return {"tokens_per_second": tokens / seconds, "n_params": run.model.n_params, "mfu": mfu}
 
 
@@ -219,6 +221,46 @@ def small(bench: Bench) -> None:
                 bench.measure("small", f"{size} x {rows} {kind[0]}", lambda run=run: our_step(bench, run))
         run = bench.run("0.5M", KINDS[0], rows)
         bench.measure("small", f"0.5M x {rows} plain fp32", lambda run=run: plain_step(bench, run))
+
+
+def stacks(bench: Bench) -> None:
+    """Many small models at once, 16 rows of each in a step: all of them together."""
+    for size, n in (("0.2M", 32), ("0.2M", 64), ("0.5M", 16), ("2M", 8)):
+        for kind in KINDS:
+            run, n_runs = bench.run(size, kind, 16), 2 if bench.toy else n
+
+            def work(run: Run = run, n: int = n_runs) -> dict[str, Any]:
+                model = network(run.model).to(bench.device)
+                model.use_attention("matmul")
+                step = StackStep(model, [run] * n, bench.devices)
+                for i in range(n):
+                    model.initialise(i)
+                    step.put(i)
+                alike = (torch.stack([tensor] * n) for tensor in bench.batch(run.train.batch))
+                tensors = tuple(t.pin_memory() if bench.device.type == "cuda" else t for t in alike)
+                rates = torch.full((len(step.peaks[0]), n, 1), 1e-4)
+                found = bench.rate(run, lambda: step(tensors, rates))
+                return {key: n * value if value and key != "n_params" else value for key, value in found.items()} | {
+                    "runs": n, "recorded": step.is_recorded,
+                }  # fmt: skip
+
+            bench.measure("stacks", f"{n} x {size} {kind[0]}", work)
+    bench.measure("stacks", "32 x 0.2M end to end", lambda: whole_stack(bench, "0.2M", 32))
+
+
+def whole_stack(bench: Bench, size: str, n: int) -> dict[str, Any]:
+    """Measure a stack with its data, from the timing that it writes of itself."""
+    run, (corpus, tokenizer, evaluation) = whole_run(bench, size, 16, 1500)
+    n = 2 if bench.toy else n
+    with tempfile.TemporaryDirectory() as folder:
+        members = [
+            Member(replace(run, seed=seed), corpus.drawn_by(seed), tokenizer, evaluation, Path(folder) / str(seed))
+            for seed in range(n)
+        ]
+        train_stack(members, Path(folder) / "stack", torch.get_num_threads())
+        lines = [json.loads(line) for line in (Path(folder) / "stack" / "timing.jsonl").read_text().splitlines()]
+    seconds, done = (sum(line[key] for line in lines) for key in ("seconds", "steps"))
+    return {"tokens_per_second": n * done * run.train.batch * LENGTH / seconds, "mfu": lines[-1]["mfu"], "runs": n}
 
 
 def large(bench: Bench) -> None:
@@ -339,8 +381,8 @@ def scoring(bench: Bench) -> None:
 
 
 SECTIONS: dict[str, Callable[[Bench], None]] = {
-    "peak": peak, "small": small, "large": large, "peers": peers, "train": whole_runs, "resume": resume,
-    "scoring": scoring,
+    "peak": peak, "small": small, "stacks": stacks, "large": large, "peers": peers, "train": whole_runs,
+    "resume": resume, "scoring": scoring,
 }  # fmt: skip
 
 

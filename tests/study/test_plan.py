@@ -149,7 +149,7 @@ def test_the_original_recipe_is_measured_in_fewer_rows_than_a_micro_batch(tmp_pa
     monkeypatch.setattr(clock, "STEPS", 3)
     monkeypatch.setattr(clock, "MOST", 3)
     choices = {"threads": torch.get_num_threads(), "attention": "matmul", "precision": "fp32", "gpus": 0}
-    clock._measure(run, "3mer", str(tmp_path / "rate.json"), choices, lambda share: None)
+    clock._measure(run, 1, "3mer", str(tmp_path / "rate.json"), choices, lambda share: None)
     assert json.loads((tmp_path / "rate.json").read_text()) > 0
 
 

@@ -27,6 +27,8 @@ from kleiber.train.config import Run, TrainConfig
 from kleiber.train.devices import Devices
 from kleiber.train.evaluate import Evaluation
 from kleiber.train.optimizers import Optimizers
+from kleiber.train.stack import Member, train_stack
+from kleiber.train.stackstep import StackStep
 from kleiber.train.step import Step, rows_that_fit
 
 HOLDOUT = ("20:3,900,001-4,000,000",)
@@ -164,6 +166,28 @@ def test_a_recorded_run_that_diverges_ends_at_that_step(setting, tmp_path, like_
     assert [line["step"] for line in lines(tmp_path) if line["phase"] != "cooldown-1280"][-1] == 12
 
 
+@pytest.mark.parametrize(("architecture", "optimizer"), KINDS)
+def test_a_recorded_stack_is_the_stack(architecture, optimizer, setting, tmp_path, request):
+    """Runs of other budgets and rates, one of which is put back to its trunk while the other goes on."""
+    run, corpus, tokenizer, evaluation = setting
+    run = of_kind(run, architecture, optimizer)
+    runs = run, replace(run, name="other", seed=2, tokens=(1920,), train=replace(run.train, lr=1e-3, muon_lr=0.003))
+
+    def trained(folder):
+        found = [Member(one, corpus, tokenizer, evaluation, folder / one.name) for one in runs]
+        train_stack(found, folder / "stack")
+        return [lines(one.folder) for one in found]
+
+    plain = trained(tmp_path / "plain")
+    request.getfixturevalue("like_a_gpu")
+    recorded = trained(tmp_path / "recorded")
+    for ours, theirs in zip(recorded, plain, strict=True):
+        assert [line["lr"] for line in ours] == [line["lr"] for line in theirs]
+        np.testing.assert_allclose([x["loss"] for x in ours], [x["loss"] for x in theirs], rtol=1e-5)
+    timing = (tmp_path / "recorded" / "stack" / "timing.jsonl").read_text().splitlines()
+    assert {(json.loads(line)["recorded"], json.loads(line)["runs"]) for line in timing} == {(1, 2)}
+
+
 def test_what_draws_or_varies_is_not_recorded(setting, like_a_gpu):
     run, *_ = setting
     original = {"original": True, "schedule": "linear", "mask_only": False, "micro_batch": 2}
@@ -221,6 +245,18 @@ def test_a_forward_pass_stays_on_its_device(architecture, backend):
         logits = model(ids, mask, ids[:, :3])
         assert (logits.device.type, tuple(logits.shape)) == ("meta", (2, 3, 73))
         logits.sum().backward()
+
+
+@pytest.mark.parametrize(("architecture", "optimizer"), KINDS)
+def test_a_step_of_a_stack_stays_on_its_device(architecture, optimizer):
+    shape, devices = shape_for("0.01M", 73, architecture=architecture), Devices()
+    devices.device = torch.device("meta")
+    runs = [Run(str(i), shape, replace(TRAIN, optimizer=optimizer, micro_batch=3), (1,), i) for i in range(2)]
+    take = StackStep(network(shape).to("meta"), runs, devices)
+    ids = torch.zeros((2, 4, 32), dtype=torch.long)
+    losses, norms = take((ids, ids[..., :6], ids[..., :6], torch.zeros(2, 4)), torch.zeros(len(take.peaks[0]), 2, 1))
+    assert {losses.device.type, norms.device.type, *(t.device.type for t in take.state.values())} == {"meta"}
+    assert losses.shape == norms.shape == (2,)
 
 
 def test_a_model_is_evaluated_on_the_gpu(monkeypatch, tmp_path, setting):
@@ -309,7 +345,7 @@ def test_the_benchmark_runs_whole_at_toy_size(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_bytes())
-    sections = ["peak", "small", "large", "peers", "train", "resume", "scoring"]
+    sections = ["peak", "small", "stacks", "large", "peers", "train", "resume", "scoring"]
     assert list(dict.fromkeys(line["section"] for line in found["lines"])) == sections
     assert not [line for line in found["lines"] if "error" in line]
     results = {line["name"]: line for line in found["lines"] if line["section"] == "resume"}

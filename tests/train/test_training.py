@@ -378,20 +378,21 @@ def test_trackers_by_name(name, tmp_path, monkeypatch):
     assert known.given == {"project": "kleiber", "name": "run", "config": {"a": 1}}
 
 
-def test_a_run_that_diverges_is_recorded(setting, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("at", "finished"), [(12, 1), (3, 0)])
+def test_a_run_that_diverges_is_recorded(setting, at, finished, tmp_path, monkeypatch):
     """What is finished stays; the manifest says where it ended, and nothing is tried again."""
     run, corpus, tokenizer, evaluation = setting
     take = Step.gradient
 
     def broken(self, tensors, rows, step):
         loss = take(self, tensors, rows, step)
-        return loss * float("nan") if step == 12 else loss
+        return loss * float("nan") if step == at else loss
 
     monkeypatch.setattr(Step, "gradient", broken)
     rows = loop.train(run, corpus, tokenizer, evaluation, tmp_path)
-    assert len(rows) == 1
-    assert read_manifest(tmp_path)["diverged"] == 13
-    assert len(loop.train(run, corpus, tokenizer, evaluation, tmp_path)) == 1
+    assert len(rows) == finished
+    assert read_manifest(tmp_path)["diverged"] == at + 1
+    assert loop.train(run, corpus, tokenizer, evaluation, tmp_path) == rows
 
 
 def test_training_goes_on_from_given_weights(setting, tmp_path):

@@ -147,6 +147,7 @@ def plan(
     json
         Print JSON.
     """
+    from collections import Counter
     from json import dumps
 
     from kleiber.study.config import load_study
@@ -175,11 +176,17 @@ def plan(
             f"{run['n_steps']:>9,}{run['peak_lr']:>10.2e}{run['flops']:>11.3e}{epochs:>8}  {budgets}"
         )
     print(f"{len(facts['runs'])} runs, {facts['flops']:.4e} FLOPs, {facts['n_bytes'] / 1e9:.2f} GB on disk")
+    if "stacks" in facts:
+        alike = Counter((stack["runs"], stack["size"]) for stack in facts["stacks"])
+        sizes = ", ".join(f"{n} x {runs} of {size}" for (runs, size), n in alike.items())
+        print(f"stacks of runs that are trained at once: {sizes}")
     if "hours_here" in facts:
         side = f"{facts['machine']['workers']} runs side by side, {facts['machine']['threads']} threads each"
         print(f"on this machine, {side}: {_duration(facts['hours_here'])}")
     if "hours_gpu" in facts:
         print(f"on {gpus} x {gpu} at {facts['gpu_rates']}: {_duration(facts['hours_gpu'])}")
+    if "hours_gpu_stacked" in facts:
+        print(f"on {gpus} x {gpu} at the rates of stacks there: {_duration(facts['hours_gpu_stacked'])}")
     for line in told:
         print(line)
     print("the design:")
@@ -216,6 +223,9 @@ def _plan_facts(study: Any, whole: Any, gpu: str | None, mfu: float | None, gpus
         "n_bytes": whole.n_bytes,
         "checks": checklist(study, whole),
     }
+    if study.ladder.stack > 1:
+        sizes = {run.stack: (run.unit.size, run.stacked) for run in whole.runs}
+        facts["stacks"] = [{"size": size, "runs": n} for _, (size, n) in sorted(sizes.items())]
     if gpu:
         facts["precision"] = whole.precision
         share = 0.4 if mfu is None else mfu
@@ -225,13 +235,15 @@ def _plan_facts(study: Any, whole: Any, gpu: str | None, mfu: float | None, gpus
         if measured is not None:
             facts["hours_gpu"] = measured
             facts["gpu_rates"] = "the rates measured on one, size by size, a run at a time"
+            if study.ladder.stack > 1:
+                facts["hours_gpu_stacked"] = whole.hours_measured(gpu, gpus, stacked=True)
     if measure:
         from kleiber.study.clock import predict_seconds
-        from kleiber.study.machine import choose
+        from kleiber.study.machine import choose, settled
 
         choices = choose(study, whole)
         facts["machine"] = choices
-        facts["hours_here"] = predict_seconds(study, whole, choices) / 3600
+        facts["hours_here"] = predict_seconds(study, settled(whole, choices), choices) / 3600
     return facts
 
 
@@ -264,8 +276,8 @@ def sweep(
     out
         The output folder; ``out/NAME`` by default.
     task
-        I/N: of every N runs the I-th, from 1. By default what SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT say, or
-        all.
+        I/N: of every N runs (or stacks of them) the I-th, from 1. By default what SLURM_ARRAY_TASK_ID and
+        SLURM_ARRAY_TASK_COUNT say, or all.
     engine
         What trains the models: processes of this machine, or a Ray cluster.
     address

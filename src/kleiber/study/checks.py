@@ -1,4 +1,4 @@
-"""What a study file may say of genomes, samples and populations: refused here, before anything is read.
+"""What a study file may say of genomes, samples, populations and stacks: refused here, before anything is read.
 
 Beside `kleiber.study.config`, which holds the tree, for a file is read in a sitting.
 """
@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from kleiber.genome.rules import POLICIES
+from kleiber.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from kleiber.study.config import Arm, Genome
 
-__all__ = ["check_genome"]
+__all__ = ["check_genome", "check_stack"]
 
+MOST_AT_ONCE = 1024  # runs of a stack
 EXACT = 1e-6  # shares may miss a sum of 1 by so much: three thirds
 
 
@@ -52,6 +54,27 @@ def check_genome(genome: Genome, arms: Mapping[str, Arm], refuse: Callable[[str,
         _check_assemblies(genome, arms, refuse)
     if genome.unrelated and not (genome.sample_table and genome.panel):
         refuse("[genome] unrelated", "needs a panel, and a table that names parents: add sample_table.")
+
+
+def check_stack(stack: int, train: TrainConfig, refuse: Callable[[str, str], NoReturn]) -> None:
+    """Refuse stacks of runs that cannot be trained at once; `refuse` as `check_genome` has it."""
+    if not 1 <= stack <= MOST_AT_ONCE:
+        refuse("[ladder] stack", f"must be 1 to {MOST_AT_ONCE:,} runs, not {stack}.")
+    if stack == 1:
+        return
+    asked = {
+        "dropout": train.dropout > 0,
+        "original": train.original,
+        "compile": train.compile,
+        "attention": train.attention not in ("auto", "matmul"),
+    }
+    if keys := [key for key, is_asked in asked.items() if is_asked]:
+        value = str(getattr(train, keys[0])).lower()
+        refuse(
+            "[ladder] stack",
+            f"= {stack} trains runs at once, and those with [train] {keys[0]} = {value} can only be trained alone.\n"
+            f"  Leave one of the two out.",
+        )
 
 
 def _check_assemblies(genome: Genome, arms: Mapping[str, Arm], refuse: Callable[[str, str], NoReturn]) -> None:

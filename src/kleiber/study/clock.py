@@ -27,38 +27,52 @@ from kleiber.study.engine import Job, run_jobs
 from kleiber.study.plan import STAGES, Plan, PlannedRun
 from kleiber.train.config import Run, TrainConfig
 
-__all__ = ["GPU", "LARGEST", "measure_rates", "predict_seconds"]
+__all__ = ["COMPILING", "GPU", "LARGEST", "measure_rates", "predict_seconds"]
+
+Kind = tuple[str, str, bool, int]
 
 STEPS, MOST = 12, 400  # measured ones: at least, at most
 SECONDS = 2.0  # of measured steps, where that many lie between the two
 LARGEST = 3e7
 OPERATIONS = 4e10  # of a measured step at most: rows are left out until it fits
+COMPILING = 90.0  # seconds before a run
 GPU = 1000  # times the operations of a processor are done in the time
 
 
 def predict_seconds(study: Study, planned: Plan, choices: dict[str, Any]) -> float:
-    """Return the wall seconds of a whole study on this machine, run as `kleiber.study.machine` chose."""
-    kinds: dict[tuple[str, str], PlannedRun] = {}
+    """Return the wall seconds of a whole study on this machine, run as `kleiber.study.machine` chose.
+
+    Runs are settled (`kleiber.study.machine.settle`): those that pay for it are compiled, which takes its time.
+    """
+    kinds: dict[Kind, PlannedRun] = {}
     for run in (*planned.runs, *planned.trials):
-        kinds.setdefault((run.unit.size, study.arms[run.unit.arm].tokenizer), run)
+        kinds.setdefault(_kind(study, run), run)
     measured = {k: run for k, run in kinds.items() if run.model.n_params <= LARGEST}
     if not measured:
         smallest = min(kinds, key=lambda k: kinds[k].model.n_params)
         measured = {smallest: kinds[smallest]}
-    pairs = [(run, spec) for (_, spec), run in measured.items()]
+    pairs = [(run, kind[1]) for kind, run in measured.items()]
     found = measure_rates(pairs, choices)
     rates = dict(zip(measured, found, strict=True))
     largest = max(measured, key=lambda k: kinds[k].model.n_params)
     total = 0.0
     for run in (*planned.runs, *planned.trials):
-        rate = rates.get((run.unit.size, study.arms[run.unit.arm].tokenizer), rates[largest])
-        total += run.flops / rate
+        total += run.flops / rates.get(_kind(study, run), rates[largest])
+        total += COMPILING * run.run.train.compile
     once, each = STAGES
-    return total / min(choices["workers"], len(planned.runs)) + once + each * len(study.arms)
+    pieces = len({run.stack for run in planned.runs})
+    return total / min(choices["workers"], pieces) + once + each * len(study.arms)
+
+
+def _kind(study: Study, run: PlannedRun) -> Kind:
+    """Return what runs have in common that take as long: size, tokenizer, whether compiled, how many at once."""
+    return run.unit.size, study.arms[run.unit.arm].tokenizer, run.run.train.compile, run.stacked
 
 
 def measure_rates(runs: Sequence[tuple[PlannedRun, str]], choices: dict[str, Any]) -> list[float]:
     """Return the operations a second of each run and tokenizer, as many side by side as `choices` says.
+
+    Those of a run that is trained in a stack are its stack's.
 
     Raises
     ------
@@ -68,7 +82,7 @@ def measure_rates(runs: Sequence[tuple[PlannedRun, str]], choices: dict[str, Any
     with tempfile.TemporaryDirectory() as scratch:
         paths = [Path(scratch) / f"{i}.json" for i in range(len(runs))]
         jobs = [
-            Job(planned.run.name, _measure, (planned.run, spec, str(path), choices), 1.0)
+            Job(planned.run.name, _measure, (planned.run, planned.stacked, spec, str(path), choices), 1.0)
             for (planned, spec), path in zip(runs, paths, strict=True)
         ]
         for outcome in run_jobs(jobs, choices["workers"], choices["threads"], lambda share: None, lambda outcome: None):
@@ -77,22 +91,25 @@ def measure_rates(runs: Sequence[tuple[PlannedRun, str]], choices: dict[str, Any
         return [json.loads(path.read_text()) for path in paths]
 
 
-def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: Callable[[float], None]) -> None:
-    """Write the operations a second of one kind of run."""
+def _measure(
+    run: Run, stacked: int, spec: str, path: str, choices: dict[str, Any], progress: Callable[[float], None]
+) -> None:
+    """Write the operations a second of one kind of run, or of so many of it at once."""
     from kleiber.tokens.train import train_tokenizer
     from kleiber.train.devices import Devices
     from kleiber.train.evaluate import Evaluation
     from kleiber.train.loop import train
+    from kleiber.train.stack import Member, train_stack
 
-    dna = _RandomDNA()
+    dna: Any = _RandomDNA()
     spec = "6mer" if spec.endswith(("6mer", ".json")) else spec
     tokenizer = train_tokenizer(spec, dna.rows(np.arange(2000), 700))
     chosen = replace(run.train, precision=choices["precision"])
     most = OPERATIONS * (GPU if choices["gpus"] else 1)
-    settings = _with_rows(chosen, max(1, min(chosen.batch, int(chosen.batch * most / run.flops_per_step))))
+    settings = _with_rows(chosen, max(1, min(chosen.batch, int(chosen.batch * most / (stacked * run.flops_per_step)))))
     rows = settings.batch
     model = replace(run.model, vocab_size=tokenizer.vocab_size)
-    evaluation: Any = Evaluation.of(dna, tokenizer, settings, 1)  # type: ignore[arg-type]
+    evaluation = Evaluation.of(dna, tokenizer, settings, 1)
     every = Devices().reads_every
     steps = STEPS * every
     for _ in range(2):  # the first run compiles kernels, and tells how many steps are enough
@@ -100,11 +117,16 @@ def _measure(run: Run, spec: str, path: str, choices: dict[str, Any], progress: 
         stopwatch = _Stopwatch()
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "run"
-            given = choices["threads"], choices["attention"]
-            train(short, dna, tokenizer, evaluation, out, given[0], tracker=stopwatch, attention=given[1])  # type: ignore[arg-type]
+            threads, attention = choices["threads"], choices["attention"]
+            if stacked == 1:
+                train(short, dna, tokenizer, evaluation, out, threads, tracker=stopwatch, attention=attention)
+            else:
+                one = Member(short, dna, tokenizer, evaluation, out, tracker=stopwatch)
+                others = [replace(one, folder=Path(folder) / str(i), tracker=None) for i in range(1, stacked)]
+                train_stack([one, *others], Path(folder) / "stack", threads)
         seconds = statistics.median(stopwatch.seconds(every))
         steps = round(min(MOST, max(STEPS * every, SECONDS / seconds)))
-    Path(path).write_text(json.dumps(run.flops_per_step * rows / run.train.batch / seconds))
+    Path(path).write_text(json.dumps(stacked * run.flops_per_step * rows / run.train.batch / seconds))
 
 
 def _with_rows(train: TrainConfig, rows: int) -> TrainConfig:

@@ -18,7 +18,7 @@ from kleiber.errors import ConfigError, UnknownName
 from kleiber.genome.rules import PanelRules
 from kleiber.genome.sources import find_source
 from kleiber.model.config import ARCHITECTURES
-from kleiber.study.checks import check_genome
+from kleiber.study.checks import check_genome, check_stack
 from kleiber.study.paths import EMBEDDED as EMBEDDED
 from kleiber.study.paths import resolve_paths
 from kleiber.study.strict import structured
@@ -169,6 +169,9 @@ class Ladder:
         Replicates of a run.
     replicated
         Sizes that get them; the others are trained once. All when empty.
+    stack
+        Runs of one shape that are trained at once at most, on one device: seeds, arms, fractions and trials of
+        `[tune]`, whose vocabularies are as large. For small models on a GPU; 1 trains each run alone.
     """
 
     sizes: tuple[str, ...]
@@ -177,6 +180,7 @@ class Ladder:
     repeated: tuple[str, ...] = ()
     seeds: int = 1
     replicated: tuple[str, ...] = ()
+    stack: int = 1
 
 
 @dataclass(frozen=True)
@@ -391,6 +395,7 @@ def _check_values(study: Study, name: str) -> None:
         refuse("[genome] fallback", f'can be "embedded", not {study.genome.fallback!r}.')
     if ladder.seeds < 1:
         refuse("[ladder] seeds", f"must be at least 1, not {ladder.seeds}.")
+    check_stack(ladder.stack, study.train, refuse)
     if study.study.seed + ladder.seeds > 2**63 or study.n_runs > MOST_RUNS:
         refuse("[ladder]", f"asks for {study.n_runs:,} runs of {ladder.seeds:,} seeds; {MOST_RUNS:,} are the most.")
     if not 100 <= study.fit.bootstrap <= 1_000_000:

@@ -20,15 +20,14 @@ from typing import Any
 from kleiber.errors import StateError
 from kleiber.model.config import BACKENDS
 from kleiber.storage import write_atomic
-from kleiber.study.clock import GPU, LARGEST, measure_rates
+from kleiber.study.clock import COMPILING, GPU, LARGEST, measure_rates
 from kleiber.study.config import Study
 from kleiber.study.plan import Plan, PlannedRun
 from kleiber.train.config import Run
 
-__all__ = ["choose", "cpu_name", "machine", "settle"]
+__all__ = ["choose", "cpu_name", "machine", "settle", "settled"]
 
 SMALL = 1e14  # operations of a study that is over in ten minutes: trying its choices would take one of them
-COMPILING = 90.0  # seconds before a run
 MARGIN = 1.05  # what is faster by less than this is as fast
 TURNS = 2
 
@@ -63,8 +62,17 @@ def settle(run: Run, choices: dict[str, Any]) -> Run:
     return replace(run, train=replace(train, precision=choices["precision"], compile=train.compile or pays))
 
 
+def settled(planned: Plan, choices: dict[str, Any]) -> Plan:
+    """Return a plan with its runs as they were chosen; those of a stack are not compiled."""
+
+    def one(run: PlannedRun) -> PlannedRun:
+        return replace(run, run=settle(run.run, choices if run.stacked == 1 else {**choices, "compiled_from": None}))
+
+    return replace(planned, runs=tuple(map(one, planned.runs)), trials=tuple(map(one, planned.trials)))
+
+
 def choose(study: Study, planned: Plan, devices: int = 1) -> dict[str, Any]:
-    """Measure what is fastest here, for runs on so many devices each.
+    """Measure what is fastest here, for runs that are trained alone, on so many devices each.
 
     Returns
     -------
@@ -141,8 +149,9 @@ def _take_fastest(choices: dict[str, Any], options: list[dict[str, Any]], run: P
 
 def _costliest(planned: Plan, largest: float) -> PlannedRun:
     """Return the run on which most operations go, among those that can be tried in seconds."""
-    small = [run for run in planned.runs if run.model.n_params <= largest]
-    return max(small, key=lambda run: run.flops) if small else min(planned.runs, key=lambda run: run.model.n_params)
+    runs = [replace(run, stacked=1) for run in planned.runs]
+    small = [run for run in runs if run.model.n_params <= largest]
+    return max(small, key=lambda run: run.flops) if small else min(runs, key=lambda run: run.model.n_params)
 
 
 def cpu_name() -> str:

@@ -8,7 +8,8 @@ it is there already, and is an assumption that the plan names where it is not.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kleiber.errors import ConfigError
@@ -34,12 +35,20 @@ STAGES = 26.0, 6.0  # seconds: reading the genome, figures and the report; basel
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: its model, its budgets, and all operations of its trunk and cooldowns."""
+    """One run: its model, its budgets, and all operations of its trunk and cooldowns.
+
+    Attributes
+    ----------
+    stack, stacked
+        The number of the stack that it belongs to, and the runs in that, which are trained at once.
+    """
 
     unit: Unit
     run: Run
     flops: int
     bases: float
+    stack: int = 0
+    stacked: int = 1
 
     @property
     def model(self) -> ModelConfig:
@@ -102,17 +111,18 @@ class Plan:
             raise ConfigError(f"{n} GPUs at {mfu:.0%} of their peak cannot be.")
         return self.flops / (GPUS[gpu][self.precision] * mfu * n) / 3600
 
-    def hours_measured(self, gpu: str, n: int = 1) -> float | None:
+    def hours_measured(self, gpu: str, n: int = 1, stacked: bool = False) -> float | None:
         """Return the hours of training on `n` GPUs of a kind at the rates measured there.
 
-        One run on each at a time. None where none were measured: of this kind, or in this precision.
+        One run on each at a time, or one stack. None where none were measured: of this kind, or in this precision.
         """
         if gpu not in RATES or self.precision != "bf16":
             return None
         seconds = 0.0
         for run in (*self.runs, *self.trials):
             train = run.run.train
-            seconds += run.flops / measured_rate(gpu, run.model, train.batch * train.length)
+            at_once = run.stacked if stacked else 1
+            seconds += run.flops / measured_rate(gpu, run.model, train.batch * train.length, at_once)
         return seconds / n / 3600
 
 
@@ -125,8 +135,30 @@ def plan(study: Study, n_unique_bases: int | None = None, bases_per_token: dict[
         What is known of the data: bases of the training territory, and of a token, by the tokenizer's specification.
     """
     known = bases_per_token or {}
-    runs, trials = (tuple(_planned(study, unit, known) for unit in units) for units in (study.units(), study.trials()))
+    runs, trials = (
+        _stacked([_planned(study, unit, known) for unit in units], study.ladder.stack)
+        for units in (study.units(), study.trials())
+    )
     return Plan(runs, trials, n_unique_bases)
+
+
+def _stacked(runs: Sequence[PlannedRun], most: int) -> tuple[PlannedRun, ...]:
+    """Return the runs with the stacks that they belong to, `most` runs each at most.
+
+    Runs of one shape fill as few stacks as hold them, all nearly as large; stacks are in the order of their first runs.
+    """
+    alike: dict[ModelConfig, list[int]] = {}
+    for i, run in enumerate(runs):
+        alike.setdefault(run.model, []).append(i)
+    stacks = []
+    for places in alike.values():
+        n = -(-len(places) // most)
+        stacks += [places[k * len(places) // n : (k + 1) * len(places) // n] for k in range(n)]
+    found = list(runs)
+    for number, places in enumerate(sorted(stacks)):
+        for i in places:
+            found[i] = replace(runs[i], stack=number, stacked=len(places))
+    return tuple(found)
 
 
 def _planned(study: Study, unit: Unit, bases_per_token: dict[str, float]) -> PlannedRun:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kleiber import __version__
-from kleiber.errors import KleiberError, StateError
+from kleiber.errors import ConfigError, KleiberError, StateError
 from kleiber.genome.reference import reference_changes
 from kleiber.storage import locked, read_manifest, write_atomic, write_manifest
 from kleiber.study import analysis, downstream, stages, training
@@ -85,6 +85,11 @@ def sweep_study(path: Path, out: Path, task: tuple[int, int], engine: Engine = P
 
 def _prepare(study: Study, path: Path, out: Path, say: Narrator, engine: Engine) -> None:
     """Lay down what every run reads: genome, tokenizers, corpora, and the machine's choices."""
+    if engine.devices > 1 and study.ladder.stack > 1:
+        raise ConfigError(
+            f"[ladder] stack = {study.ladder.stack} trains runs at once on one device, "
+            f"and --devices is {engine.devices}.\n  Leave one of the two out."
+        )
     folder = out.resolve()
     with locked(folder.with_name(f"{folder.name}.prepare"), wait=True):
         _begin(study, path, out, say)

@@ -69,6 +69,7 @@ min_af = 0.0                    # drop ALT alleles that are rarer in the panel
 sizes  = ["0.03M", "0.07M", "0.13M", "0.2M", "0.5M"]   # parameters without embeddings; "15M" ... "230M" are published
 tokens = [0.5e6, 0.8e6, 1.2e6]  # budgets of data, each annealed: branches of one training run per size
 seeds  = 1                      # 2 or more tell noise from effect
+stack  = 1                      # runs of one shape trained at once at most; for small models on a GPU
 
 [model]
 architecture = "shortconv"      # reads order; "dnabert2" is the published network, which cannot tell left from right

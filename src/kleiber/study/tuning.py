@@ -24,6 +24,7 @@ from kleiber.study import stages, training
 from kleiber.study.config import Study
 from kleiber.study.engine import Engine
 from kleiber.study.progress import Narrator
+from kleiber.study.stacks import trial_stacks
 
 __all__ = ["best_rate", "rule", "tune"]
 
@@ -39,7 +40,7 @@ def tune(study: Study, out: Path, say: Narrator, engine: Engine) -> None:
     path = out / "lr.json"
     if not study.tune.sizes or path.exists():
         return
-    training.train_units(study, out, study.trials(), say, engine, "tuning the learning rate")
+    training.train_stacks(study, out, trial_stacks(study, out), say, engine, "tuning the learning rate")
     points: list[dict[str, Any]] = []
     trials: list[dict[str, Any]] = []
     arm = study.arms[next(iter(study.arms))]

@@ -12,13 +12,15 @@ from __future__ import annotations
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kleiber.train.batches import Batch, Batches
+from kleiber.train.batches import Batch
+from kleiber.train.config import TrainConfig
 
 __all__ = ["Ahead", "Rows"]
 
@@ -36,11 +38,20 @@ class Rows:
     tensors
         Inputs, positions, labels, weights and, where rows have it, padding, as `kleiber.train.batches.Batch` has them.
     n_bases
-        Bases in all rows of the batch.
+        Bases in all rows of the batch; of a stack those of each run.
     """
 
     tensors: tuple[Tensor, ...]
-    n_bases: int
+    n_bases: int | NDArray[np.int64]
+
+
+class Source(Protocol):
+    """What prepares batches: a run's, or a stack's."""
+
+    train: TrainConfig
+
+    def several(self, step: int, n: int) -> list[Batch]:
+        """Return the batches of n steps in a row."""
 
 
 class Ahead:
@@ -49,12 +60,12 @@ class Ahead:
     Parameters
     ----------
     mine
-        The rows of each batch that this process computes.
+        The rows of each batch that this process computes; of a stack, its runs.
     device
         Where it computes; for a GPU the tensors are pinned, so that they are copied while it works.
     """
 
-    def __init__(self, batches: Batches, mine: slice, device: torch.device):
+    def __init__(self, batches: Source, mine: slice, device: torch.device):
         self.batches, self.mine, self.is_pinned = batches, mine, device.type == "cuda"
         runs_ahead = device.type != "cpu"
         self.steps = max(1, ROWS // batches.train.batch) if runs_ahead else 1  # of a chunk

@@ -39,7 +39,7 @@ class Batch:
         float32 (B,): what the summed loss of each row counts for; with them the loss is that of the whole batch however
         it is cut into micro-batches and processes.
     n_bases
-        Bases that the rows hold.
+        Bases that the rows hold; of a stack those of each run.
     padding
         int64 (B, S), 0 at [PAD]; None where every row is full.
     """
@@ -48,7 +48,7 @@ class Batch:
     positions: NDArray[np.int64]
     labels: NDArray[np.int64]
     weights: NDArray[np.float32]
-    n_bases: int
+    n_bases: int | NDArray[np.int64]
     padding: NDArray[np.int64] | None = None
 
 

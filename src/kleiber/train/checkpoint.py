@@ -6,6 +6,7 @@ A file lands atomically, so that a kill leaves the last one or the new one; load
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from kleiber.train.optimizers import MOMENTS, Optimizers
 
 __all__ = ["load_state", "restore", "save_state", "saved_precision", "snapshot"]
 
-COUNTS = {"step", "n_bases", "done", "metrics", "rows_at_once"}
+COUNTS = frozenset({"step", "n_bases", "done", "metrics", "rows_at_once"})
 
 
 def snapshot(model: torch.nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
@@ -95,8 +96,13 @@ def saved_precision(folder: Path) -> str | None:
     return None
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def load_state(path: Path, counts: Set[str] = COUNTS) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Return the snapshot and the position of a file, or None when there is none.
+
+    Parameters
+    ----------
+    counts
+        The whole numbers of a position, which has a precision beside them.
 
     Raises
     ------
@@ -109,9 +115,9 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         with safetensors.safe_open(path, "pt") as file:
             state, position = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()["position"]  # noqa: SIM118
         found = json.loads(position)
-        if not isinstance(found, dict) or found.keys() != COUNTS | {"precision"}:
+        if not isinstance(found, dict) or found.keys() != counts | {"precision"}:
             raise ValueError(f"its position is {position[:80]}")
-        if any(type(found[key]) is not int for key in COUNTS) or found["precision"] not in PRECISIONS:
+        if any(type(found[key]) is not int for key in counts) or found["precision"] not in PRECISIONS:
             raise ValueError(f"its position is {position[:80]}")
         return state, found
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:

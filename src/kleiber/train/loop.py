@@ -9,23 +9,21 @@ Lightning, Accelerate and Trainer, whose hooks hide the thirty lines that matter
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kleiber import __version__
 from kleiber.corpus.sampling import Corpus
-from kleiber.errors import StateError, Stopped
+from kleiber.errors import Stopped
 from kleiber.model.shortconv import network
 from kleiber.signals import stop_asked
-from kleiber.storage import naming, read_manifest, remove_partials, write_atomic, write_manifest
+from kleiber.storage import naming, read_manifest, remove_partials
 from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.train.ahead import Ahead, Rows
 from kleiber.train.batches import Batches
@@ -35,9 +33,10 @@ from kleiber.train.config import Branch, Run
 from kleiber.train.devices import Devices, whole
 from kleiber.train.evaluate import Evaluation
 from kleiber.train.intervals import Intervals
+from kleiber.train.journal import Journal
 from kleiber.train.original import OriginalBatches
 from kleiber.train.schedule import learning_rate
-from kleiber.train.scoring import CLUSTERS, score_model
+from kleiber.train.scoring import score_model
 from kleiber.train.step import Step, no_memory
 from kleiber.train.trackers import Tracker
 
@@ -93,25 +92,23 @@ def train(
         torch.set_num_threads(threads)
         devices = Devices(shard)
         folder.mkdir(parents=True, exist_ok=True)
-        precision = _precision(run.train.precision, folder, devices)
+        precision = precision_of(run.train.precision, folder, devices)
         run = replace(run, train=replace(run.train, precision=precision))
         with stop_asked() as stop, naming(folder):
-            training = _Training(run, corpus, tokenizer, evaluation, folder, progress, devices, stop, init, attention)
-            training.tracker = tracker if devices.is_first else None
+            journal = Journal(run, folder, devices.is_first, tracker if devices.is_first else None)
+            training = _Training(journal, corpus, tokenizer, evaluation, progress, devices, stop, init, attention)
             training.intervals = intervals
             try:
                 training.run_to_end()
             except torch.OutOfMemoryError as error:
                 raise no_memory(run, training.take.rows_at_once, devices, error) from error
         if devices.is_first:
-            config = {**asdict(run), "corpus": corpus.fingerprint, "tokenizer": tokenizer.fingerprint}
-            facts = {"run": run.name, "diverged": training.diverged, "config": config, "kleiber": __version__}
-            write_manifest(folder, {**run.labels, **facts})
+            training.journal.complete(corpus, tokenizer, training.diverged)
         devices.wait()
     return json.loads((folder / "rows.json").read_bytes())["rows"]
 
 
-def _precision(asked: str, folder: Path, devices: Devices) -> str:
+def precision_of(asked: str, folder: Path, devices: Devices) -> str:
     """Return the precision of a run: what was asked for, else what it began in, else what is faster here."""
     if asked != "auto":
         return asked
@@ -129,20 +126,19 @@ class _Training:
 
     def __init__(
         self,
-        run: Run,
+        journal: Journal,
         corpus: Corpus,
         tokenizer: Tokenizer,
         evaluation: Evaluation,
-        folder: Path,
         progress: Callable[[float], None] | None,
         devices: Devices,
         stop: threading.Event,
         init: dict[str, torch.Tensor] | None,
         attention: str,
     ):
-        self.run, self.folder, self.evaluation = run, folder, evaluation
+        run, folder = journal.run, journal.folder
+        self.run, self.folder, self.evaluation, self.journal = run, folder, evaluation, journal
         self.progress, self.devices, self.stop = progress or (lambda share: None), devices, stop
-        self.tracker: Tracker | None = None
         self.clock = Clock(folder / "timing.jsonl", devices.device, run.train.precision)
         self.diverged = 0  # the step at which the loss was no number any more
         self.branches = run.branches()
@@ -161,18 +157,15 @@ class _Training:
         self.unread: list[dict[str, Any]] = []  # lines of steps whose losses are on the device alone
         self.outcomes = torch.zeros(devices.reads_every, 2, dtype=torch.float64, device=devices.device)
         self.step, self.n_bases = 0, 0
-        self.rows: list[dict[str, Any]] = []
         self.saved_at = time.monotonic()
-        self.flops_per_step = run.flops_per_step
 
     def run_to_end(self) -> None:
         """Go back to the last state on disk and train from there."""
         in_cooldown = self._resume()
-        metrics = self.folder / "metrics.jsonl" if self.devices.is_first else os.devnull
-        with self.batches, open(metrics, "ab") as self.metrics:
+        with self.batches, self.journal.opened():
             if self.step == 0:
                 self.take.fit(self.batches[0].tensors)
-            for branch in self.branches[len(self.rows) :]:
+            for branch in self.branches[len(self.journal.rows) :]:
                 if not in_cooldown:
                     self._advance(None, branch.start)
                     self._save("trunk")
@@ -190,34 +183,23 @@ class _Training:
 
     def _resume(self) -> bool:
         """Restore what is on disk; say whether a cooldown is under way."""
-        rows, metrics = self.folder / "rows.json", self.folder / "metrics.jsonl"
-        length = 0
-        if rows.exists():
-            finished = json.loads(rows.read_bytes())
-            self.rows, length = finished["rows"], finished["metrics"]
+        length = self.journal.length
         trunk = self._load("trunk")
-        if trunk and trunk["done"] == len(self.rows):
+        if trunk and trunk["done"] == len(self.journal.rows):
             length = trunk["metrics"]
         found = load_state(self.folder / "cooldown.safetensors")
-        in_cooldown = found is not None and found[1]["done"] == len(self.rows)
+        in_cooldown = found is not None and found[1]["done"] == len(self.journal.rows)
         if found and in_cooldown:
             length = found[1]["metrics"]
             self._load("cooldown")
         self.devices.wait()  # all have read before one writes
         if self.devices.is_first:
-            metrics.touch()
-            if metrics.stat().st_size < length:  # truncate would fill it up with zeros
-                raise StateError(
-                    f"{metrics} is {metrics.stat().st_size:,} bytes long, and was {length:,} when the run was saved.\n"
-                    f"  Put it back, or delete the folder {self.folder}: the run starts over."
-                )
-            os.truncate(metrics, length)
+            self.journal.cut(length)
         return in_cooldown
 
     def _advance(self, branch: Branch | None, until: int) -> None:
         """Take optimizer steps up to `until`, on the trunk or in a cooldown."""
-        phase = f"cooldown-{branch.tokens}" if branch else "trunk"
-        finished = sum(b.end - b.start for b in self.branches[: len(self.rows)])
+        finished = sum(b.end - b.start for b in self.branches[: len(self.journal.rows)])
         while self.step < until and not self.diverged:
             rates = [
                 learning_rate(self.run.train, peak, self.branches[0], branch, self.step)
@@ -226,8 +208,8 @@ class _Training:
             batch = self.batches[self.step]
             self._update(batch, rates)
             self.step += 1
-            self.n_bases += batch.n_bases
-            self._note(phase, rates[0])
+            self.n_bases += int(batch.n_bases)
+            self.unread.append(self.journal.line(branch, self.step, rates[0], self.n_bases))
             self.clock.tick()
             is_due, stop = self._read(self.step == until)
             if self.step % 8 == 0:
@@ -243,20 +225,6 @@ class _Training:
         outcome = self.outcomes[len(self.unread)]
         outcome[0].copy_(loss)
         outcome[1].copy_(norm)
-
-    def _note(self, phase: str, lr: float) -> None:
-        """Begin the line of a step that has been taken; `_read` fills in its outcome."""
-        line = {
-            "phase": phase,
-            "step": self.step,
-            "loss": 0.0,
-            "lr": lr,
-            "grad_norm": 0.0,
-            "n_tokens": self.step * self.run.train.batch * self.run.train.length,
-            "n_bases": self.n_bases,
-            "flops": self.step * self.flops_per_step,
-        }
-        self.unread.append(line)
 
     def _read(self, is_last: bool) -> tuple[bool, bool]:
         """Log the steps since the last reading when it is time to, up to the first whose loss is no number.
@@ -280,83 +248,33 @@ class _Training:
         *losses, due, stop = self.devices.agree(torch.tensor(flags, dtype=torch.float64)).tolist()
         for line, loss, norm in zip(self.unread, losses, norms, strict=True):
             line.update(loss=loss, grad_norm=norm)
-            self._log(line)
+            self.journal.log(line)
             if not isfinite(loss + norm):
                 self.diverged = line["step"]
                 break
         self.unread.clear()
         return due > 0, stop > 0
 
-    def _log(self, line: dict[str, Any]) -> None:
-        if self.devices.is_first:
-            self.metrics.write(json.dumps(line).encode() + b"\n")
-        if self.tracker is not None:
-            self.tracker.log(line, line["step"])
-
     def _finish(self, branch: Branch) -> None:
         """Score an annealed model and record its observation."""
         self._write_time()
         scores = score_model(self.model, self.evaluation, self.intervals)
-        train, model = self.run.train, self.run.model
-        tokens = branch.end * train.batch * train.length
-        flops = branch.end * self.flops_per_step
-        row = {
-            **self.run.labels,
-            "run": self.run.name,
-            "architecture": model.architecture,
-            "vocab_size": model.vocab_size,
-            "layers": model.layers,
-            "hidden": model.hidden,
-            "heads": model.heads,
-            "n_params": model.n_params,
-            "n_params_non_embedding": model.n_params_non_embedding,
-            "n_effective": flops / (6 * tokens),
-            "n_tokens": tokens,
-            "n_tokens_masked": branch.end * train.batch * train.n_masked,
-            "n_bases": self.n_bases,
-            "batch": train.batch,
-            "steps": branch.end,
-            "peak_lr": self.optimizers.peaks[0],
-            "optimizer": train.optimizer,
-            "schedule": train.schedule,
-            "horizon": branch.end,
-            "cooldown_fraction": train.cooldown if train.schedule == "wsd" else 1.0,
-            "seed": self.run.seed,
-            "annealed": True,
-            **scores.columns,
-            "train_loss": self._train_loss(branch) if self.devices.is_first else None,
-            "flops": flops,
-            "flops_6nd": 6 * model.n_params * tokens,
-            "flops_optimizer": branch.end * self.optimizers.flops,
-            "precision": train.precision,
-            "threads": torch.get_num_threads(),
-            "attention": self.model.bert.encoder.backend,
-            "status": "done",
-        }
         weights = {name: whole(tensor.detach()).cpu().clone() for name, tensor in self.model.named_parameters()}
-        self.rows.append(row)
-        if not self.devices.is_first:
-            return
-        checkpoint = self.folder / "checkpoints" / f"step-{branch.end}"
-        save_state(checkpoint / "model.safetensors", weights, {**asdict(model), "precision": train.precision})
-        write_atomic(checkpoint / CLUSTERS, scores.clusters.write_csv())
-        self._sync_metrics()
-        state = {"metrics": self.metrics.tell(), "rows": self.rows}
-        write_atomic(self.folder / "rows.json", json.dumps(state, indent=1) + "\n")
+        self.journal.add(
+            branch,
+            weights,
+            scores,
+            self.n_bases,
+            peak_lr=self.optimizers.peaks[0],
+            flops_optimizer=self.optimizers.flops,
+            attention=self.model.bert.encoder.backend,
+        )
 
     def _write_time(self) -> None:
         if self.devices.is_first:
             tokens = self.run.train.batch * self.run.train.length
             how = {"rows_at_once": self.take.rows_at_once, "recorded": int(self.take.is_recorded)}
-            self.clock.write(self.step, tokens, self.flops_per_step, **how)
-
-    def _train_loss(self, branch: Branch) -> float:
-        """Return the mean training loss over the second half of a cooldown, from the metrics."""
-        self.metrics.flush()
-        lines = (json.loads(line) for line in (self.folder / "metrics.jsonl").read_bytes().splitlines())
-        losses = [line["loss"] for line in lines if line["phase"] == f"cooldown-{branch.tokens}"]
-        half = losses[len(losses) // 2 :]
-        return sum(half) / len(half)
+            self.clock.write(self.step, tokens, self.run.flops_per_step, **how)
 
     def _save(self, name: str) -> None:
         """Write a checkpoint; every process takes part, because parameters may be in pieces.
@@ -373,21 +291,15 @@ class _Training:
 
     def _write(self, name: str, state: dict[str, torch.Tensor]) -> None:
         self._write_time()
-        self._sync_metrics()
         position = {
             "step": self.step,
             "n_bases": self.n_bases,
-            "done": len(self.rows),
-            "metrics": self.metrics.tell(),
+            "done": len(self.journal.rows),
+            "metrics": self.journal.sync(),
             "rows_at_once": self.take.rows_at_once,
             "precision": self.run.train.precision,
         }
         save_state(self.folder / f"{name}.safetensors", state, position)
-
-    def _sync_metrics(self) -> None:
-        """See the metrics on disk before anything refers to their length."""
-        self.metrics.flush()
-        os.fsync(self.metrics.fileno())
 
     def _load(self, name: str) -> dict[str, Any] | None:
         """Restore one checkpoint and return its position, or None when there is none."""

@@ -11,7 +11,7 @@ and orthogonalises the pieces of a sharded matrix each for itself.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from typing import Any
 
@@ -20,15 +20,14 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from kleiber.model.dnabert2 import DNABERT2
-from kleiber.train.config import Run
+from kleiber.train.config import Run, TrainConfig
 from kleiber.train.devices import whole
 
-__all__ = ["MOMENTS", "Muon", "Optimizers", "muon_flops", "orthogonalise"]
+__all__ = ["MOMENTS", "Muon", "Optimizers", "by_role", "changes", "muon_flops", "n_stacked", "orthogonalise"]
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic iteration: steep at 0, so that five steps are enough
 STEPS = 5
-STACKED = {"Wqkv.weight": 3, "gated_layers.weight": 2}
-"""Matrices that a parameter of a network holds one below the other, by the end of its name; others are one."""
+STACKED = {"Wqkv.weight": 3, "gated_layers.weight": 2}  # by the end of a name; others hold one
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
@@ -54,6 +53,28 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if is_tall else x
+
+
+def changes(stacks: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Return what Muon moves matrices by at a rate of 1: orthogonal, and larger where they are tall.
+
+    Parameters
+    ----------
+    stacks
+        (n, rows, columns) each; matrices of one shape, or its transpose, are orthogonalised together.
+    """
+    by_shape: dict[tuple[int, ...], list[tuple[int, Tensor]]] = defaultdict(list)
+    for i, matrices in enumerate(stacks):
+        lying = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
+        by_shape[tuple(lying.shape[1:])].append((i, lying))
+    found = list(stacks)
+    for members in by_shape.values():
+        sizes = [len(matrices) for _, matrices in members]
+        done = orthogonalise(torch.cat([matrices for _, matrices in members]), dtype).float().split(sizes)
+        for (i, _), matrices in zip(members, done, strict=True):
+            rows, columns = stacks[i].shape[1:]
+            found[i] = (matrices if rows <= columns else matrices.mT) * sqrt(max(1.0, rows / columns))
+    return found
 
 
 def muon_flops(rows: int, columns: int) -> int:
@@ -103,34 +124,48 @@ class Muon(torch.optim.Optimizer):
         momenta = [self.state[p]["momentum"] for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
         ahead = torch._foreach_lerp(gradients, momenta, self.momentum)  # Nesterov's form
-        rate, changes = group["lr"], self._orthogonal(ahead)
+        rate, moved = group["lr"], self._orthogonal(ahead)
         torch._foreach_mul_(parameters, 1 - rate * self.weight_decay)
         if isinstance(rate, Tensor):
-            torch._foreach_mul_(changes, rate)
-            torch._foreach_sub_(parameters, changes)
+            torch._foreach_mul_(moved, rate)
+            torch._foreach_sub_(parameters, moved)
         else:
-            torch._foreach_add_(parameters, changes, alpha=-rate)
+            torch._foreach_add_(parameters, moved, alpha=-rate)
 
     def _orthogonal(self, updates: Sequence[Tensor]) -> list[Tensor]:
         """Return each update with its matrices orthogonalised and scaled, in the pieces that it came in."""
-        by_shape: dict[tuple[int, ...], list[tuple[int, Tensor]]] = defaultdict(list)
         parameters = self.param_groups[0]["params"]
-        for i, (parameter, update) in enumerate(zip(parameters, updates, strict=True)):
-            matrices = whole(update).unflatten(0, (self.stacked[parameter], -1))
-            lying = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-            by_shape[tuple(lying.shape[1:])].append((i, lying))
-        found = list(updates)
-        for members in by_shape.values():
-            sizes = [len(matrices) for _, matrices in members]
-            done = orthogonalise(torch.cat([matrices for _, matrices in members]), self.dtype).float().split(sizes)
-            for (i, _), matrices in zip(members, done, strict=True):
-                rows, columns = parameters[i].shape[0] // self.stacked[parameters[i]], parameters[i].shape[1]
-                standing = matrices if rows <= columns else matrices.mT
-                change = standing.flatten(0, 1) * sqrt(max(1.0, rows / columns))
-                if isinstance(parameters[i], DTensor):
-                    change = distribute_tensor(change, parameters[i].device_mesh, parameters[i].placements)
-                found[i] = change
+        stacks = [whole(u).unflatten(0, (self.stacked[p], -1)) for p, u in zip(parameters, updates, strict=True)]
+        found = []
+        for parameter, matrices in zip(parameters, changes(stacks, self.dtype), strict=True):
+            change = matrices.flatten(0, 1)
+            if isinstance(parameter, DTensor):
+                change = distribute_tensor(change, parameter.device_mesh, parameter.placements)
+            found.append(change)
         return found
+
+
+def by_role(parameters: Mapping[str, Tensor], train: TrainConfig) -> tuple[list[str], list[str], list[str]]:
+    """Return the names of a network's parameters by what changes them, each in the network's order.
+
+    Returns
+    -------
+    Muon's: matrices, or stacks of them, from hidden vectors to hidden vectors. AdamW's that decay, and its others.
+    """
+    is_muon = train.optimizer == "muon"
+    hidden = [
+        n
+        for n, p in parameters.items()
+        if is_muon and p.ndim == 2 and not {"embeddings", "convolution"} & {*n.split(".")}
+    ]
+    others = [name for name in parameters if name not in hidden]
+    decayed = [name for name in others if parameters[name].ndim == 2 or train.original]
+    return hidden, decayed, [name for name in others if name not in decayed]
+
+
+def n_stacked(name: str) -> int:
+    """Return how many matrices a parameter of a network holds, one below the other."""
+    return next((k for end, k in STACKED.items() if name.endswith(end)), 1)
 
 
 MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
@@ -163,10 +198,9 @@ class Optimizers:
         def first_rate() -> float | Tensor:
             return torch.zeros((), device=device) if is_recorded else 0.0
 
-        hidden = {n: p for n, p in model.named_parameters() if train.optimizer == "muon" and _is_hidden(n, p)}
-        others = [p for n, p in model.named_parameters() if n not in hidden]
-        decayed = [p for p in others if p.ndim == 2 or train.original]
-        plain = [p for p in others if not (p.ndim == 2 or train.original)]
+        by_name = dict(model.named_parameters())
+        hidden, *others = by_role(by_name, train)
+        decayed, plain = ([by_name[name] for name in names] for names in others)
         groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         betas = train.beta1, train.beta2
         self.parts: list[torch.optim.Optimizer] = [
@@ -176,7 +210,7 @@ class Optimizers:
         ]
         self.peaks, self.flops = [train.peak_lr(run.model)], 0
         if hidden:
-            stacks = [(p, next((k for end, k in STACKED.items() if n.endswith(end)), 1)) for n, p in hidden.items()]
+            stacks = [(by_name[name], n_stacked(name)) for name in hidden]
             self.flops = sum(k * muon_flops(p.shape[0] // k, p.shape[1]) for p, k in stacks)
             dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
             self.parts.append(Muon(stacks, train.momentum, train.weight_decay, dtype, first_rate()))
@@ -201,8 +235,3 @@ class Optimizers:
     def of(self, parameter: Tensor) -> torch.optim.Optimizer:
         """Return the one that changes a parameter of the model, of any shape."""
         return self.owner[parameter]
-
-
-def _is_hidden(name: str, parameter: Tensor) -> bool:
-    """Say whether a parameter of a network is a matrix, or a stack of them, from hidden vectors to hidden vectors."""
-    return parameter.ndim == 2 and ".embeddings." not in name and ".convolution." not in name

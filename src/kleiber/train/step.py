@@ -27,7 +27,7 @@ from kleiber.train.devices import Devices, whole
 from kleiber.train.optimizers import Optimizers
 from kleiber.train.original import IGNORED
 
-__all__ = ["Step", "no_memory", "rows_that_fit"]
+__all__ = ["GRAPHED", "RESERVED", "Replay", "Step", "batch_loss", "no_memory", "rows_that_fit"]
 
 DROPOUT = counter.stream_id("dropout")
 GRAPHED = 2e13  # operations of a step, at most: kernels of a larger one take longer than their launches
@@ -62,6 +62,51 @@ def record(function: Callable[..., Any], inputs: tuple[Tensor, ...], undo: Calla
     return graph.replay, outputs
 
 
+class Replay:
+    """A step that is recorded when it is first taken, and replayed from then on.
+
+    Parameters
+    ----------
+    function
+        Of tensors on the device; its outputs are overwritten by the next call.
+    before
+        Called before the recording; returns what puts back, in place, all that the function changes.
+    """
+
+    def __init__(self, function: Callable[..., Any], before: Callable[[], Callable[[], None]], device: torch.device):
+        self.function, self.before, self.device = function, before, device
+        self.recording: tuple[Any, Any, tuple[Tensor, ...]] | None = None
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """Take the step on the tensors' present values."""
+        if self.recording is None:
+            inputs = tuple(tensor.to(self.device) for tensor in tensors)
+            self.recording = *record(self.function, inputs, self.before()), inputs
+        replay, outputs, inputs = self.recording
+        for there, tensor in zip(inputs, tensors, strict=True):
+            there.copy_(tensor, non_blocking=True)
+        replay()
+        return outputs
+
+    def forget(self) -> None:
+        """Record anew before the next step: tensors that the function reads have been replaced."""
+        self.recording = None
+
+
+def batch_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Return the loss of some rows, (), as their part of the batch's mean.
+
+    Parameters
+    ----------
+    logits
+        (B, K, V) at the predicted tokens.
+    labels, weights
+        (B, K) and (B,), as `kleiber.train.batches.Batch` has them.
+    """
+    nats = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none", ignore_index=IGNORED)
+    return (nats.view(labels.shape).sum(1) * weights).sum()
+
+
 class Step:
     """The optimizer step of one run.
 
@@ -87,7 +132,7 @@ class Step:
         self.optimizers = Optimizers(model, run, self.is_recorded)
         self.rows_at_once = train.micro_batch
         self.clip = float("inf") if train.original else train.clip
-        self.recording: tuple[Any, Any, tuple[Tensor, ...]] | None = None
+        self.replay = Replay(self._take, self._undo, devices.device)
 
     def __call__(self, tensors: tuple[Tensor, ...], rates: list[float], step: int) -> tuple[Tensor, Tensor]:
         """Take one step.
@@ -109,18 +154,11 @@ class Step:
         self.optimizers.set_rates(rates)
         if not self.is_recorded:
             return self._take(*(tensor.to(self.devices.device, non_blocking=True) for tensor in tensors), step=step)
-        if self.recording is None:
-            inputs = tuple(tensor.to(self.devices.device) for tensor in tensors)
-            self.recording = *record(self._take, inputs, self._undo()), inputs
-        replay, outputs, inputs = self.recording
-        for there, tensor in zip(inputs, tensors, strict=True):
-            there.copy_(tensor, non_blocking=True)
-        replay()
-        return outputs
+        return self.replay(*tensors)
 
     def forget(self) -> None:
         """Record anew before the next step: the optimizers' moments have been replaced."""
-        self.recording = None
+        self.replay.forget()
 
     def gradient(self, tensors: tuple[Tensor, ...], rows: slice, step: int) -> Tensor:
         """Add the gradient of some rows of a batch; return their part of its loss, times the processes.
@@ -136,8 +174,7 @@ class Step:
         half = torch.autocast(device.type, torch.bfloat16, cache_enabled=not self.is_recorded)
         with half if train.precision == "bf16" else nullcontext():
             logits = self.forward(ids, padding[0] if padding else None, positions)
-        nats = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none", ignore_index=IGNORED)
-        loss = (nats.view(labels.shape).sum(1) * weights).sum() * self.devices.world
+        loss = batch_loss(logits, labels, weights) * self.devices.world
         loss.backward()
         return loss.detach()
 
@@ -213,13 +250,17 @@ def rows_that_fit(rows: int, trial: Callable[[int], None]) -> int:
         rows = -(-rows // 2)
 
 
-def no_memory(run: Run, rows_at_once: int, devices: Devices, error: BaseException) -> SystemRefusal:
-    """Return what to say when a GPU's memory is not enough for a run."""
+def no_memory(run: Run, rows_at_once: int, devices: Devices, error: BaseException, stacked: int = 1) -> SystemRefusal:
+    """Return what to say when a GPU's memory is not enough for a run, or for so many at once."""
     train = run.train
     rows = rows_at_once or train.batch // devices.world
+    models = f"a model of {run.model.n_params:,} parameters"
+    others = "cut the model into pieces with --shard,"
+    if stacked > 1:
+        models, others = f"each of {stacked} models of {run.model.n_params:,} parameters", "or [ladder] stack,"
     return SystemRefusal(
-        f"{run.name}: the GPU has no memory for {rows:,} rows of {train.length:,} tokens at once, of a model of "
-        f"{run.model.n_params:,} parameters ([train] micro_batch = {train.micro_batch}).\n"
+        f"{run.name}: the GPU has no memory for {rows:,} rows of {train.length:,} tokens at once, of {models} "
+        f"([train] micro_batch = {train.micro_batch}).\n"
         f"  {str(error).splitlines()[0]}\n"
-        "  Lower [train] micro_batch or length, cut the model into pieces with --shard, or end what else is on the GPU."
+        f"  Lower [train] micro_batch or length, {others} or end what else is on the GPU."
     )
