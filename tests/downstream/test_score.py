@@ -67,7 +67,7 @@ def test_the_scorer_agrees_with_one_variant_at_a_time(embedded, tokenizers, geno
     tokenizer = tokenizers[name]
     model = drawn_model(tokenizer, architecture)
     variants = variants_at(genome, [1_600_003, 1_200_010, 1_500_321, 2_000_100])
-    ratios, distances = allele_scores(model, Layout(embedded[0], tokenizer, ROW).lay(variants), distance=True)
+    ratios, distances = allele_scores(model, Layout(embedded[0], tokenizer, ROW).lay(variants, True))
     for variant, ratio, distance in zip(variants, ratios, distances, strict=True):
         wanted = ratio_and_distance(model, tokenizer, genome, variant.start, variant.ref, variant.alt, ROW)
         assert (ratio, distance) == pytest.approx(wanted, abs=1e-5)
@@ -89,7 +89,7 @@ def test_the_other_strand_of_everything_scores_the_same(embedded, tokenizers, ge
         forward = [Variant("c", 2000, ref, alt)]
         back = [Variant("c", 3999 - 2000, turned(ref), turned(alt))]
         one, other = (
-            allele_scores(model, Layout(genome, tokenizer, ROW).lay(variants), True)
+            allele_scores(model, Layout(genome, tokenizer, ROW).lay(variants, True))
             for genome, variants in zip(made, (forward, back), strict=True)
         )
         assert np.allclose(one, other, atol=1e-5)
@@ -99,7 +99,7 @@ def test_an_snv_costs_one_row_a_strand_and_alleles_of_a_site_share_it(embedded, 
     start = 1_600_003
     others = [base for base in "ACGT" if base != genome[start]]
     for tokenizer in tokenizers.values():
-        laid = Layout(embedded[0], tokenizer, ROW).lay([Variant(CONTIG, start, genome[start], o) for o in others])
+        laid = Layout(embedded[0], tokenizer, ROW).lay([Variant(CONTIG, start, genome[start], o) for o in others], True)
         assert len(laid.masked) == 2
         assert len(laid.whole) == 8  # four alleles on two strands
         assert {len(ids) for ids, _ in laid.masked} == {ROW + 2}
@@ -116,8 +116,8 @@ def test_ends_of_contigs_and_n_are_handled_and_counted(tmp_path, tokenizers, win
         starts = [0, 1, 150, 298, 299, 304, 598, 599]
         variants = [Variant("c", s, bases[s], "A" if bases[s] != "A" else "G") for s in starts]
         variants += [Variant("c", 0, bases[0], bases[0] + "ACG"), Variant("c", 597, bases[597:600], bases[597])]
-        laid = Layout(reference, tokenizer, ROW).lay(variants)
-        ratios, distances = allele_scores(model, laid, True)
+        laid = Layout(reference, tokenizer, ROW).lay(variants, True)
+        ratios, distances = allele_scores(model, laid)
         assert np.isfinite(ratios).all()
         assert np.isfinite(distances).all()
         assert laid.n_cut >= 8
@@ -218,7 +218,7 @@ def test_what_comes_out_is_what_went_in_with_scores(folder, ending, capsys):
 
 
 def test_a_table_holds_the_same_numbers(folder, capsys):
-    score(folder)
+    score(folder, "--distance")
     printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     score(folder, "--out", folder / "same.vcf")
     with pysam.VariantFile(str(folder / "same.vcf")) as written:
@@ -231,7 +231,7 @@ def test_a_table_holds_the_same_numbers(folder, capsys):
 
 
 def test_labels_go_by_the_header_and_say_so(folder, capsys):
-    score(folder, "--label", "CLASS", "--json", "--cluster", 500)
+    score(folder, "--label", "CLASS", "--json", "--cluster", 500, "--distance")
     facts = json.loads(capsys.readouterr().out)
     assert list(facts["label"]["positive"]) == ["LOF"]
     assert list(facts["label"]["negative"]) == ["FUNC"]

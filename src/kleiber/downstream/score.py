@@ -84,7 +84,7 @@ def score_variants(
     with open_output(out, source, list(names)) if write else _Nowhere() as put:
         while chunk := list(islice(sites, CHUNK)):
             variants = [variant for site in chunk for variant in site.variants]
-            laid = layout.lay(variants)
+            laid = layout.lay(variants, whole=distance)
             ratios, distances = model(laid)
             columns: dict[str, Any] = {f"{key}_{RATIO}": ratios}
             if distance:

@@ -108,7 +108,7 @@ def _scored(task: Task, folder: Path, model: Any, tokenizer: Any, study: Study) 
     if task.variants:
         labels = _labelled(task, folder)
         layout = Layout(labels.source.reference, tokenizer, study.train.row_tokens)
-        scorer = partial(allele_scores, model, distance=False)
+        scorer = partial(allele_scores, model)
         score_variants(labels.source, layout, scorer, None, False, "MODEL", None, labels, distance=False)
         return next(one.statistics for one in _agreements(labels) if one.score == "MODEL_LLR")
     tables = _tables(task)
