@@ -284,10 +284,12 @@ def test_cadd_and_phylop_give_what_scikit_learn_gives(shared_data):
             labels = Labels(file, "CLASS", ("LOF",), negative)
             for site in file:
                 labels.add(site, {})
-            truth = [value == "LOF" for value in labels.values if value in ("LOF", *negative)]
+            names = list(labels.names)
+            values = [names[int(number)] for number in labels.values]
+            truth = [value == "LOF" for value in values if value in ("LOF", *negative)]
             for one in labels.agreements(labels.choose()):
                 scores = labels.scores[one.score]
-                known = [s for s, value in zip(scores, labels.values, strict=True) if value in ("LOF", *negative)]
+                known = [s for s, value in zip(scores, values, strict=True) if value in ("LOF", *negative)]
                 assert one.statistics["auroc"].value == pytest.approx(metrics.roc_auc_score(truth, known), abs=1e-12)
                 wanted = metrics.average_precision_score(truth, known)
                 assert one.statistics["auprc"].value == pytest.approx(wanted, abs=1e-12)
