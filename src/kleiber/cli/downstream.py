@@ -228,23 +228,26 @@ def probe(
     json
         Print JSON.
     """
+    from dataclasses import asdict
     from json import dumps
 
     import numpy as np
 
     from kleiber.cli.model import load_with_tokenizer
     from kleiber.downstream.likelihood import embedded_tables
-    from kleiber.downstream.probe import compare, every_tenth, kmer_features, probe
+    from kleiber.downstream.probe import compare, kmer_features, probe
     from kleiber.downstream.seen import SEEN, share_seen
-    from kleiber.downstream.tables import read_table
+    from kleiber.downstream.tables import read_tables
     from kleiber.errors import ConfigError, DataError
 
     if drop_seen and reference is None:
         raise ConfigError("--drop-seen needs the DNA that the model was trained on: --reference FASTA.")
     _set_threads(threads)
     model, cut = load_with_tokenizer(checkpoint, tokenizer)
-    known, tested = read_table(train), read_table(test)
-    facts: dict[str, Any] = {"n_in_train": len(set(tested.sequences) & set(known.sequences)), "n_test": len(tested)}
+    fitted, chosen, tested = read_tables(train, dev, test)
+    read = {*fitted.sequences, *chosen.sequences}
+    n_read = sum(text in read for text in tested.sequences)
+    facts: dict[str, Any] = {"n_in_train": n_read, "n_test": len(tested)}
     if reference is not None:
         is_seen = share_seen(tested.sequences, _stretches(reference, holdout)) >= SEEN
         facts |= {"n_seen": int(is_seen.sum()), "dropped": drop_seen}
@@ -252,7 +255,6 @@ def probe(
             if is_seen.all():
                 raise DataError("All test sequences were found in the DNA: none is left.")
             tested = tested.only(~is_seen)
-    fitted, chosen = (known, read_table(dev)) if dev else every_tenth(known)
     tables = (fitted, chosen, tested)
     ours = probe(embedded_tables(model, cut, tables), tables)
     counts = probe(kmer_features(tables), tables)
@@ -260,6 +262,7 @@ def probe(
     for name, one in (("model", ours), ("kmers", counts)):
         facts[name] = {"chosen": one.chosen, "dev_mcc": one.dev_mcc, "mcc": _estimate(one.mcc)}
         facts[name]["auroc"] = None if one.auroc is None else _estimate(one.auroc)
+        facts[name]["not_converged"] = None if one.short is None else asdict(one.short)
     facts["difference"] = {"mcc": gap.mcc, "interval": list(gap.interval)}
     facts["chance"] = {"mcc": 0.0, "largest_class": float(np.bincount(tested.labels).max() / len(tested))}
     if json:
@@ -268,8 +271,10 @@ def probe(
     for name, one in (("embeddings", ours), ("counts of k-mers", counts)):
         shown = "" if one.auroc is None else f"   AUROC {show_estimate(one.auroc)}"
         print(f"{name:<18}MCC {show_estimate(one.mcc)}{shown}   ({one.chosen}, chosen on the dev table)")
+        if one.short:
+            print(f"  {one.short}")
     print(f"difference        MCC {gap.mcc:+.3f} ({gap.interval[0]:+.3f} to {gap.interval[1]:+.3f}), paired")
-    print(f"{len(tested):,} test rows; {facts['n_in_train']:,} of {facts['n_test']:,} stand in the train table, too")
+    print(f"{len(tested):,} test rows; {n_read:,} of {facts['n_test']:,} stand in the train or the dev table, too")
     if reference is None:
         print("not looked for in training DNA: name it, --reference FASTA")
     else:

@@ -200,23 +200,37 @@ class Labels:
         Raises
         ------
         DataError
-            When no variant has a label and a score.
+            When the variants that have a score do not differ in the label.
         """
-        label = np.array(self.values)
-        if choice is not None:
-            classes = np.array([_class(name, choice) for name in self.names] + [np.nan])
-            label = classes[np.where(np.isnan(label), len(self.names), label).astype(np.int64)]
-        places, found = np.array(self.places), []
-        for name, scores in self.scores.items():
-            score = np.array(scores)
-            keep = np.isfinite(score) & np.isfinite(label)
-            clusters = np.unique(places[keep], return_inverse=True)[1]
-            statistics = _statistics(score[keep], label[keep], choice is None)
-            if keep.any():
+        found = []
+        for name in self.scores:
+            score, label, clusters = self.compared(name, choice)
+            if len(np.unique(label)) > 1:
+                statistics = _statistics(score, label, choice is None)
                 found.append(Agreement(name, {key: estimate(one, clusters, seed) for key, one in statistics.items()}))
         if not found:
-            raise DataError(f"No variant of {self.source.path} has both a {self.key} and a score.")
+            raise DataError(self.nothing_to_compare)
         return found
+
+    def compared(
+        self, name: str, choice: Choice | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """Return a score, the labels (1 and 0 of classes) and the clusters of variants that have both, (n,) each."""
+        label, score = np.array(self.values), np.array(self.scores[name])
+        if choice is not None:
+            classes = np.array([*(_class(one, choice) for one in self.names), np.nan])
+            label = classes[np.where(np.isnan(label), len(self.names), label).astype(np.int64)]
+        keep = np.isfinite(score) & np.isfinite(label)
+        clusters = np.unique(np.array(self.places)[keep], return_inverse=True)[1]
+        return score[keep], label[keep], clusters
+
+    @property
+    def nothing_to_compare(self) -> str:
+        """What to say when the variants that have a score do not differ in the label."""
+        return (
+            f"The variants of {self.source.path} that have a score all have the same {self.key}, or none: "
+            "there is nothing to compare scores with."
+        )
 
 
 def _statistics(score: NDArray[np.float64], label: NDArray[np.float64], is_numeric: bool) -> dict[str, Weighted]:
