@@ -66,7 +66,8 @@ def variants_at(genome, starts):
 def test_the_scorer_agrees_with_one_variant_at_a_time(embedded, tokenizers, genome, name, architecture):
     tokenizer = tokenizers[name]
     model = drawn_model(tokenizer, architecture)
-    variants = variants_at(genome, [1_600_003, 1_200_010, 1_500_321, 2_000_100])
+    starts = [1_600_003, 1_200_010, 1_500_321, 2_000_100]
+    variants = variants_at(genome, starts[: 2 if name == "nucleotide" else 4])  # whose indels have many rows
     ratios, distances = allele_scores(model, Layout(embedded[0], tokenizer, ROW).lay(variants, True))
     for variant, ratio, distance in zip(variants, ratios, distances, strict=True):
         wanted = ratio_and_distance(model, tokenizer, genome, variant.start, variant.ref, variant.alt, ROW)
@@ -252,6 +253,7 @@ def test_labels_go_by_the_header_and_say_so(folder, capsys):
         (("--label", "CLAS"), "CLASS"),
         (("--label", "CLASS", "--positive", "LOF"), "belong together"),
         (("--label", "CLASS", "--positive", "loss", "--negative", "FUNC"), "No variant"),
+        (("--label", "CLASS", "--harmful", "low"), "none is high or low"),
         (("--out", "x.txt"), "has to end in"),
     ],
 )
@@ -260,6 +262,72 @@ def test_nothing_is_guessed(folder, arguments, says):
 
     with pytest.raises(KleiberError, match=says):
         score(folder, *arguments)
+
+
+SECOND = """##fileformat=VCFv4.3
+##INFO=<ID=FX,Number=A,Type=String,Description="what it does">
+##INFO=<ID=MEASURED,Number=A,Type=Float,Description="what is left of the function">
+##INFO=<ID=phyloP100,Number=1,Type=Float,Description="conservation">
+#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO
+"""
+
+
+@pytest.fixture(scope="module")
+def second(folder, genome):
+    """A file of another kind: a row a site, labels an allele, some of them missing, the contig called otherwise."""
+    lines, known = [], []
+    for i, start in enumerate(range(1_700_000, 1_706_000, 100)):
+        alts = "ACGT".replace(genome[start], "")
+        words = [("loss", "kept", "between", ".")[(i + j) % 4] for j in range(3)]
+        numbers = [("." if (i + j) % 5 == 0 else f"{(7 * i + 3 * j) % 11}") for j in range(3)]
+        info = f"FX={','.join(words)};MEASURED={','.join(numbers)}" + (f";phyloP100={i % 7}" if i % 3 else "")
+        lines.append(f"chr20\t{start + 1}\t.\t{genome[start].lower()}\t{','.join(alts)}\t.\t.\t{info}\n")
+        known += [(word, number, i % 7 if i % 3 else None) for word, number in zip(words, numbers, strict=True)]
+    (folder / "second.vcf").write_text(SECOND + "".join(lines))
+    return known
+
+
+def test_labels_of_alleles_and_missing_ones(folder, second, capsys):
+    from scipy.stats import spearmanr
+    from sklearn.metrics import roc_auc_score
+
+    score(folder, "--label", "FX", "--positive", "loss", "--negative", "kept", "between", "--json", vcf="second.vcf")
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["label"]["positive"] == {"loss": 45}
+    assert facts["label"]["left_out"] == {"": 45}
+    pairs = [(word == "loss", score) for word, _, score in second if word != "." and score is not None]
+    found = facts["agreements"]["phyloP100"]["auroc"]
+    assert (found["n"], found["value"]) == (len(pairs), pytest.approx(roc_auc_score(*zip(*pairs, strict=True))))
+    score(folder, "--label", "MEASURED", "--harmful", "low", "--json", vcf="second.vcf")
+    facts = json.loads(capsys.readouterr().out)
+    pairs = [(-float(number), score) for _, number, score in second if number != "." and score is not None]
+    found = facts["agreements"]["phyloP100"]["spearman"]
+    assert (found["n"], found["value"]) == (len(pairs), pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic))
+
+
+def test_no_number_of_threads_changes_a_score(embedded, tokenizers, genome):
+    variants = variants_at(genome, range(1_600_000, 1_603_000, 100))
+    model = drawn_model(tokenizers["bpe64"])
+    laid = Layout(embedded[0], tokenizers["bpe64"], ROW).lay(variants, True)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(allele_scores(model, laid))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_bf16_stays_close(embedded, tokenizers, genome):
+    variants = variants_at(genome, range(1_600_000, 1_602_000, 100))
+    model = drawn_model(tokenizers["bpe64"])
+    laid = Layout(embedded[0], tokenizers["bpe64"], ROW).lay(variants, True)
+    (exact, distances), (ratios, others) = (allele_scores(model, laid, precision) for precision in ("fp32", "bf16"))
+    assert 0 < np.abs(ratios - exact).max() < 0.1 * exact.std()
+    assert 0 < np.abs(others - distances).max() < 0.2 * distances.std()
 
 
 def test_another_reference_allele_is_an_error(folder):

@@ -22,6 +22,7 @@ def score(
     label: str | None = None,
     positive: Annotated[tuple[str, ...], Several] = (),
     negative: Annotated[tuple[str, ...], Several] = (),
+    harmful: Literal["high", "low"] = "high",
     counts: Path | None = None,
     holdout: Annotated[tuple[str, ...], Several] = (),
     key: str = "KLEIBER",
@@ -57,6 +58,8 @@ def score(
         Its values that mean harm; without them the first that the header names.
     negative
         Its values that mean none; without them the last that the header names.
+    harmful
+        Which end of a numeric label means harm.
     counts
         A FASTA whose words are counted for the opponents: what the model was trained on.
     holdout
@@ -72,7 +75,7 @@ def score(
     tokenizer
         The tokenizer.json, when there is none beside the checkpoint.
     precision
-        bf16 is faster where the machine computes in it, and moves scores by some hundredths of a nat.
+        bf16 is faster where the machine computes in it, and moves scores by some thousandths of a nat.
     threads
         Threads of the processor; 0 for all. No number depends on it.
     json
@@ -104,18 +107,18 @@ def score(
     with TemporaryDirectory() as scratch:
         genome = Reference.build(reference, Path(scratch) / "reference")
         source = VariantFile(vcf, genome)
-        labels = Labels(source, label, positive, negative, cluster) if label else None
+        labels = Labels(source, label, positive, negative, cluster, harmful) if label else None
         words = _counted(counts, holdout, Path(scratch)) if counts else None
         tally = score_variants(
             source, Layout(genome, cut, length - 2), partial(allele_scores, model, precision=precision), out,
-            out is not None or label is None, key, words, labels, distance,
+            out is not None or label is None, key, words, labels, distance, precision,
         )  # fmt: skip
         choice = labels.choose() if labels and not labels.is_numeric else None
         found = labels.agreements(choice) if labels else []
     if json:
-        _print_json(tally, label, choice, found)
+        _print_json(tally, label, choice, found, harmful)
     elif out is not None or label is not None:
-        _show_score(tally, label, choice, found, counts is not None)
+        _show_score(tally, label, choice, found, harmful, counts is not None)
 
 
 def _set_threads(threads: int) -> None:
@@ -136,13 +139,13 @@ def _counted(fasta: Path, holdout: tuple[str, ...], scratch: Path) -> Any:
     return count_territory(open_corpus(known, None, CorpusConfig("reference", 1, 1, holdout), 0))
 
 
-def _print_json(tally: Any, label: str | None, choice: Any, found: list[Any]) -> None:
+def _print_json(tally: Any, label: str | None, choice: Any, found: list[Any], harmful: str) -> None:
     from dataclasses import asdict
     from json import dumps
 
     facts = asdict(tally)
     if label is not None:
-        facts["label"] = {"key": label, **(asdict(choice) if choice else {})}
+        facts["label"] = {"key": label, **(asdict(choice) if choice else {"harmful": harmful})}
         facts["agreements"] = {
             one.score: {name: _estimate(value) for name, value in one.statistics.items()} for one in found
         }
@@ -160,7 +163,7 @@ def _estimate(value: Any) -> dict[str, Any]:
     }
 
 
-def _show_score(tally: Any, label: str | None, choice: Any, found: list[Any], counted: bool) -> None:
+def _show_score(tally: Any, label: str | None, choice: Any, found: list[Any], harmful: str, counted: bool) -> None:
     print(f"{tally.n_scored:,} variants scored, {tally.n_cut:,} of them near a contig's end or an N")
     for reason, n in tally.not_scored.items():
         print(f"{n:,} not scored: {reason}")
@@ -171,6 +174,8 @@ def _show_score(tally: Any, label: str | None, choice: Any, found: list[Any], co
         for name, values in groups.items():
             known = ", ".join(f"{value or 'no value'} {n:,}" for value, n in values.items()) or "none"
             print(f"{label}, {name}: {known}")
+    else:
+        print(f"{label} is a number, of which {harmful} ones are taken for harmful (--harmful)")
     for one in found:
         shown = [f"{name.upper():<9}{show_estimate(value)}" for name, value in one.statistics.items()]
         first = next(iter(one.statistics.values()))

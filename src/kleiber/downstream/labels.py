@@ -12,7 +12,7 @@ import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,11 @@ from kleiber.downstream.statistics import Estimate, Weighted, auprc, auroc, esti
 from kleiber.downstream.variants import Site, VariantFile
 from kleiber.errors import ConfigError, DataError
 
-__all__ = ["Agreement", "Choice", "Labels"]
+__all__ = ["Agreement", "Choice", "Harmful", "Labels"]
 
 HARMFUL_WHEN_HIGH = re.compile(r"(cadd|phylop|phastcons|gerp)", re.IGNORECASE)
 NUMERIC = ("Float", "Integer")
+Harmful = Literal["high", "low"]
 MOST_VALUES = 1000  # of a label that is no number
 CONTIG = 40  # bits below the number of a contig: more stretches than any has bases
 
@@ -72,11 +73,13 @@ class Labels:
         Values that are harmful, and that are not; empty to go by the header's order.
     cluster
         Variants in one stretch of so many bases are drawn together.
+    harmful
+        Which end of a numeric label means harm.
 
     Attributes
     ----------
     values
-        Of each variant: its number, or that of its class in `names`; NaN where it has none.
+        Of each variant: its number, higher ones harmful, or that of its class in `names`; NaN where it has none.
     places
         Of each variant: its stretch, as a number that also tells the contig.
     scores
@@ -95,6 +98,7 @@ class Labels:
     positive: Sequence[str] = ()
     negative: Sequence[str] = ()
     cluster: int = 100
+    harmful: Harmful = "high"
     values: array[float] = field(default_factory=lambda: array("d"))
     names: dict[str, int] = field(default_factory=dict)
     places: array[int] = field(default_factory=lambda: array("q"))
@@ -103,6 +107,10 @@ class Labels:
     def __post_init__(self) -> None:
         line = self.source.info(self.key)
         self.is_numeric = line.type in NUMERIC and not (self.positive or self.negative)
+        if self.harmful == "low" and not self.is_numeric:
+            raise ConfigError(
+                f"{self.key} has classes, of which none is high or low: name those that are harmful, --positive …"
+            )
         self.is_flag = line.type == "Flag"
         self._contigs: dict[str, int] = {}
         self.per_allele = line.number == "A"
@@ -140,10 +148,10 @@ class Labels:
             value = value[0] if len(value) == 1 else None
         if self.is_flag:
             value = "present" if value else "absent"
-        if value is None:
+        if value is None or value == ".":
             return np.nan
         if self.is_numeric:
-            return float(value)
+            return float(value) if self.harmful == "high" else -float(value)
         number = self.names.setdefault(str(value), len(self.names))
         if number == MOST_VALUES:
             raise ConfigError(

@@ -39,11 +39,14 @@ class Tally:
         Variants with a score; those of them beside which a contig ends or an N stands.
     not_scored
         Variants without one, by the reason.
+    precision
+        That the model computed in.
     """
 
     n_scored: int
     n_cut: int
     not_scored: dict[str, int]
+    precision: str
 
 
 def score_variants(
@@ -56,6 +59,7 @@ def score_variants(
     counts: WordCounts | None = None,
     labels: Labels | None = None,
     distance: bool = True,
+    precision: str = "fp32",
 ) -> Tally:
     """Score every variant of a file.
 
@@ -71,13 +75,17 @@ def score_variants(
         Words of DNA that training may read, for the opponents.
     labels
         Are told every variant's scores.
+    distance
+        Whether the model gives distances, too.
+    precision
+        That it computes in, to be noted.
 
     Raises
     ------
     DataError
         When no variant has a score.
     """
-    names = _names(key, distance, counts is not None)
+    names = _names(key, distance, counts is not None, precision)
     source.declare(names)
     n_scored, n_cut, not_scored = 0, 0, Counter[str]()
     sites = iter(source)
@@ -102,18 +110,19 @@ def score_variants(
     if not n_scored:
         why = "; ".join(f"{n:,} {reason}" for reason, n in not_scored.items()) or "it holds none"
         raise DataError(f"No variant of {source.path} can be scored: {why}.")
-    return Tally(n_scored, n_cut, dict(not_scored))
+    return Tally(n_scored, n_cut, dict(not_scored), precision)
 
 
 def _is_distance(name: str) -> bool:
     return name.endswith(DISTANCE)
 
 
-def _names(key: str, distance: bool, counted: bool) -> dict[str, str]:
+def _names(key: str, distance: bool, counted: bool, precision: str) -> dict[str, str]:
     """Return the INFO keys with their descriptions."""
-    names = {f"{key}_{RATIO}": "log p(ALT) - log p(REF) by the model, nats, both strands averaged; indels per base"}
+    what = f"log p(ALT) - log p(REF) by the model in {precision}, nats"
+    names = {f"{key}_{RATIO}": f"{what}, both strands averaged; indels per base"}
     if distance:
-        names[f"{key}_{DISTANCE}"] = "Euclidean distance of the mean embeddings of REF and ALT"
+        names[f"{key}_{DISTANCE}"] = f"Euclidean distance of the mean embeddings of REF and ALT in {precision}"
     for name in COUNT_MODELS if counted else ():
         names[f"{key}_{name}"] = f"log p(ALT) - log p(REF) by counts of words ({COUNT_MODELS[name]}), nats"
     return names

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from kleiber.downstream.config import Task
-from kleiber.downstream.labels import Choice, Labels
+from kleiber.downstream.labels import Choice, Harmful, Labels
 from kleiber.downstream.statistics import Estimate, cluster_numbers, estimate, spearman
 from kleiber.downstream.tables import Tables, read_tables
 from kleiber.downstream.variants import VariantFile
@@ -139,7 +139,8 @@ def _labels(task: Task, folder: Path) -> Labels:
     """Return the labels of a task's variants, none read yet; `folder` is the task's."""
     at = folder / "reference" if task.reference else folder.parents[1] / "genome" / "reference"
     source = VariantFile(Path(task.variants), Reference.open(at))
-    return Labels(source, task.label, task.positive, task.negative, task.cluster)
+    harmful: Harmful = "low" if task.harmful == "low" else "high"
+    return Labels(source, task.label, task.positive, task.negative, task.cluster, harmful)
 
 
 def _choice(labels: Labels) -> Choice | None:
