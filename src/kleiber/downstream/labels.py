@@ -223,7 +223,10 @@ class Labels:
     def compared(
         self, name: str, choice: Choice | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """Return a score, the labels (1 and 0 of classes) and the clusters of variants that have both, (n,) each."""
+        """Return a score, the labels and the clusters of the variants that have both, (n,) each.
+
+        Classes are 1 where harmful and 0 where not.
+        """
         label, score = np.array(self.values), np.array(self.scores[name])
         if choice is not None:
             classes = np.array([*(_class(one, choice) for one in self.names), np.nan])

@@ -42,7 +42,9 @@ Tables = tuple[Labelled, Labelled, Labelled]
 
 
 def read_tables(train: Path, dev: Path | None, test: Path) -> Tables:
-    """Read the train, dev and test tables; without a dev table every tenth row of the train table is taken for it.
+    """Read the train, dev and test tables.
+
+    Without a dev table every tenth row of the train table is taken for it.
 
     Raises
     ------

@@ -79,7 +79,9 @@ def resolve_paths(study: Study, name: str, folder: Path) -> Study:
 
 
 def tokenizer_beside(checkpoint: Path) -> Path:
-    """Return the ``tokenizer.json`` of a checkpoint: beside it, or where the study keeps it that trained it.
+    """Return the ``tokenizer.json`` of a checkpoint.
+
+    Beside it, or where the study keeps it that trained it.
 
     Raises
     ------
