@@ -4,9 +4,9 @@
 
 Speed: SNVs a second from a VCF to a VCF with the package's own parts, rows of 128 tokens, BPE 1,024, every SNV at a
 site of its own unless said; ways take turns and the best turn of each counts. The plain way scores one variant at a
-time, all tokens' logits, both alleles, with all threads in one product. Beside them the floor: two passes of the
-network a SNV in fp32, and nothing else. Weights are as drawn: they make no difference to the clock. CPU milliseconds
-of a SNV are printed, too, because other jobs on the machine change them less.
+time, all tokens' logits, both alleles, on one thread; all threads in one product, which is plainer still, are timed as
+well. Beside them the floor: two passes of the network a SNV in fp32, and nothing else. Weights are as drawn: they make
+no difference to the clock. CPU milliseconds of a SNV are printed, too: other jobs on the machine change them less.
 
 Memory: the greatest resident set of the command in a process of its own, with a small network, so that what grows with
 the file is seen; the last line is JSON.
@@ -33,7 +33,7 @@ import torch
 
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
 from kleiber.downstream.alleles import Layout
-from kleiber.downstream.likelihood import allele_scores
+from kleiber.downstream.likelihood import AT_ONCE, Precision, _side_by_side, allele_scores
 from kleiber.downstream.score import score_variants
 from kleiber.downstream.variants import VariantFile
 from kleiber.genome.reference import Reference
@@ -100,7 +100,7 @@ def speed(reference: Reference, tokenizer: Any, folder: Path, options: Any) -> d
     apart = write_vcf(folder / "apart.vcf", reference, n, 2_900_000 // n)
     together = write_vcf(folder / "together.vcf", reference, n, 0)
 
-    def through(vcf: Path, precision: str, distance: bool = False) -> int:
+    def through(vcf: Path, precision: Precision, distance: bool = False) -> int:
         source = VariantFile(vcf, reference)
         layout = Layout(reference, tokenizer, TOKENS)
         scorer = partial(allele_scores, model, precision=precision)
@@ -110,7 +110,8 @@ def speed(reference: Reference, tokenizer: Any, folder: Path, options: Any) -> d
 
     few = max(1, n // 50)
     ways: dict[str, Callable[[], int]] = {
-        "plain, fp32": lambda: plain(model, reference, tokenizer, apart, few),
+        "plain, fp32": lambda: plain(model, reference, tokenizer, apart, few, 1),
+        "plain, threads together": lambda: plain(model, reference, tokenizer, apart, few, torch.get_num_threads()),
         "floor, fp32": lambda: floor(model, n // 4),
         "fp32": lambda: through(apart, "fp32"),
         "bf16": lambda: through(apart, "bf16"),
@@ -131,8 +132,10 @@ def speed(reference: Reference, tokenizer: Any, folder: Path, options: Any) -> d
     return {name: {"snvs_per_second": rate, "cpu_ms": cost} for name, (rate, cost) in best.items()}
 
 
-def plain(model: Any, reference: Reference, tokenizer: Any, vcf: Path, n: int) -> int:
+def plain(model: Any, reference: Reference, tokenizer: Any, vcf: Path, n: int, threads: int) -> int:
     """Score the first variants one at a time: an input for each allele and strand, and every token's logits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     layout = Layout(reference, tokenizer, TOKENS)
     variants = [variant for site in VariantFile(vcf, reference) for variant in site.variants][:n]
     for variant in variants:
@@ -143,13 +146,12 @@ def plain(model: Any, reference: Reference, tokenizer: Any, vcf: Path, n: int) -
                     for row, place, token in parts:
                         ids, positions = laid.masked[row]
                         model(torch.tensor([ids]))[0, positions[place]].log_softmax(-1)[token].item()
+    torch.set_num_threads(before)
     return n
 
 
 def floor(model: Any, n: int) -> int:
     """Pass two rows a SNV through the network, laid beforehand, in batches side by side; return n."""
-    from kleiber.downstream.likelihood import AT_ONCE, _side_by_side
-
     at_once = AT_ONCE["cpu"]
     ids = torch.randint(5, model.config.vocab_size, (at_once, TOKENS + 2))
     middle = torch.full((at_once, 1), TOKENS // 2)

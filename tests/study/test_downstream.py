@@ -18,6 +18,7 @@ import pytest
 from kleiber.errors import KleiberError
 from kleiber.scaling.observations import Observations
 from kleiber.study.run import run_study
+from report.browser import Browser, find
 from study.conftest import kleiber
 
 STUDY = """
@@ -122,6 +123,26 @@ def test_each_model_has_its_scores(scored):
     page = (scored / "report.html").read_text()
     assert "made: the best AUROC is" in page
     assert "Does a lower loss mean anything" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_drawn_by_a_browser(scored, tmp_path, width):
+    program = find()
+    if program is None:
+        pytest.skip("there is no Chromium on this machine")
+    browser = Browser(program, tmp_path / "profile")
+    try:
+        browser.open(scored / "report.html", width, False)
+        assert browser.messages == []
+        drawn = "[...document.querySelectorAll('.plot')].filter(p => p.querySelector('svg.marks')).length"
+        assert browser.evaluate(drawn) == browser.evaluate("document.querySelectorAll('.plot').length")
+        titles = browser.evaluate("document.body.innerText")
+        for task in SCORES:
+            assert f"{task} against held-out bits per base" in titles
+        assert browser.evaluate("document.documentElement.scrollWidth") == width
+    finally:
+        browser.close()
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def score(
     key
         What the new INFO keys begin with.
     distance
-        Compare the embeddings of the alleles, too; five times the work for an SNV.
+        Compare the embeddings of the alleles, too: about four times the work for an SNV.
     cluster
         Bases: variants in one stretch of so many are drawn together for the intervals.
     length
