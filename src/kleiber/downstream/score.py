@@ -19,10 +19,10 @@ from kleiber.corpus.counts import WordCounts
 from kleiber.downstream.alleles import Laid, Layout
 from kleiber.downstream.labels import Labels
 from kleiber.downstream.opponents import COUNT_MODELS, count_ratios
-from kleiber.downstream.variants import Site, VariantFile, open_output
+from kleiber.downstream.variants import Site, Variant, VariantFile, open_output
 from kleiber.errors import DataError
 
-__all__ = ["Tally", "score_variants"]
+__all__ = ["Tally", "by_site", "in_chunks", "score_variants"]
 
 CHUNK = 512  # sites
 RATIO, DISTANCE = "LLR", "DISTANCE"
@@ -88,10 +88,8 @@ def score_variants(
     names = _names(key, distance, counts is not None, precision)
     source.declare(names)
     n_scored, n_cut, not_scored = 0, 0, Counter[str]()
-    sites = iter(source)
     with open_output(out, source, list(names)) if write else _Nowhere() as put:
-        while chunk := list(islice(sites, CHUNK)):
-            variants = [variant for site in chunk for variant in site.variants]
+        for chunk, variants in in_chunks(source):
             laid = layout.lay(variants, whole=distance)
             ratios, distances = model(laid)
             columns: dict[str, Any] = {f"{key}_{RATIO}": ratios}
@@ -103,7 +101,7 @@ def score_variants(
             n_scored += int(np.isfinite(ratios).sum())
             n_cut += laid.n_cut
             not_scored.update(why for why in laid.why_not if why)
-            for site, own in _by_site(chunk, columns):
+            for site, own in by_site(chunk, columns):
                 put(site, own)
                 if labels is not None:
                     labels.add(site, {name: own[name] if _is_distance(name) else -own[name] for name in own})
@@ -111,6 +109,22 @@ def score_variants(
         why = "; ".join(f"{n:,} {reason}" for reason, n in not_scored.items()) or "it holds none"
         raise DataError(f"No variant of {source.path} can be scored: {why}.")
     return Tally(n_scored, n_cut, dict(not_scored), precision)
+
+
+def in_chunks(source: VariantFile) -> Iterator[tuple[list[Site], list[Variant]]]:
+    """Yield some sites at a time, and their variants."""
+    sites = iter(source)
+    while chunk := list(islice(sites, CHUNK)):
+        yield chunk, [variant for site in chunk for variant in site.variants]
+
+
+def by_site(sites: Sequence[Site], columns: dict[str, Any]) -> Iterator[tuple[Site, dict[str, Any]]]:
+    """Yield each site with its variants' part of every column, (n,) for the variants of all sites."""
+    at = 0
+    for site in sites:
+        end = at + len(site.variants)
+        yield site, {name: values[at:end] for name, values in columns.items()}
+        at = end
 
 
 def _is_distance(name: str) -> bool:
@@ -126,14 +140,6 @@ def _names(key: str, distance: bool, counted: bool, precision: str) -> dict[str,
     for name in COUNT_MODELS if counted else ():
         names[f"{key}_{name}"] = f"log p(ALT) - log p(REF) by counts of words ({COUNT_MODELS[name]}), nats"
     return names
-
-
-def _by_site(sites: Sequence[Site], columns: dict[str, Any]) -> Iterator[tuple[Site, dict[str, Any]]]:
-    at = 0
-    for site in sites:
-        end = at + len(site.variants)
-        yield site, {name: values[at:end] for name, values in columns.items()}
-        at = end
 
 
 class _Nowhere:

@@ -170,13 +170,14 @@ def _scored(task: Task, folder: Path, model: Any, tokenizer: Any, study: Study, 
 def _variant_opponents(study: Study, out: Path, task: Task, folder: Path) -> dict[str, Estimate]:
     """Return what counts of training DNA, and scores that the file bears, reach; the first statistic of each."""
     from kleiber.downstream.opponents import count_ratios, count_territory
+    from kleiber.downstream.score import by_site, in_chunks
 
     counts = count_territory(stages.corpus_of(study, out, next(iter(study.arms))))
     labels = _labels(task, folder)
-    for site in labels.source:
-        ratios = count_ratios(counts, labels.source.reference, site.variants)
-        harm: dict[str, Any] = {name: -ratio for name, ratio in ratios.items()}
-        labels.add(site, harm)
+    for sites, variants in in_chunks(labels.source):
+        ratios = count_ratios(counts, labels.source.reference, variants)
+        for site, harm in by_site(sites, {name: -ratio for name, ratio in ratios.items()}):
+            labels.add(site, harm)
     return {one.score: next(iter(one.statistics.values())) for one in labels.agreements(_choice(labels))}
 
 
