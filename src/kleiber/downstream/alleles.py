@@ -103,7 +103,8 @@ class Layout:
         cut = {site: found for site in sites if (found := self._cut(*site)) is not None}
         stretches = {side for found in cut.values() for strand in found.strands for side in strand}
         for variant in variants:
-            if not variant.is_indel and (there := cut.get(_site(variant))) is not None:
+            there = cut.get(_site(variant))
+            if there and not variant.is_indel and not variant.why_not:
                 stretches.update(there.cores(variant.ref), there.cores(variant.alt))
         laying = _Laying(Laid(), self._encode_all(stretches), whole)
         laid = laying.laid
@@ -150,11 +151,8 @@ class Layout:
             for tokens in (by_strand[strand] for by_strand in alleles):
                 n = len(tokens)
                 n_left = min(len(left), (self.row_tokens - n) // 2)
-                begin, end = (
-                    [CLS, *left[len(left) - n_left :]],
-                    [*right[: self.row_tokens - n - (self.row_tokens - n) // 2], SEP],
-                )
-                first = n_left + 1
+                n_right = self.row_tokens - n - (self.row_tokens - n) // 2
+                begin, end, first = [CLS, *left[len(left) - n_left :]], [*right[:n_right], SEP], n_left + 1
                 row, is_new = laying.number((site, strand, n, "masked"), len(laid.masked))
                 if is_new:
                     laid.masked.append(([*begin, *[MASK] * n, *end], list(range(first, first + n))))
