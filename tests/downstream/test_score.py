@@ -161,6 +161,7 @@ HEADER = """##fileformat=VCFv4.2
 ##INFO=<ID=CADD,Number=1,Type=Float,Description="CADD">
 ##INFO=<ID=EFFECT,Number=A,Type=Float,Description="a number">
 ##INFO=<ID=SIG,Number=1,Type=String,Description="what was said">
+##INFO=<ID=ONE,Number=1,Type=Float,Description="which is missing everywhere">
 #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO
 """
 
@@ -254,12 +255,15 @@ def test_labels_go_by_the_header_and_say_so(folder, capsys):
         (("--label", "CLASS", "--positive", "LOF"), "belong together"),
         (("--label", "CLASS", "--positive", "loss", "--negative", "FUNC"), "No variant"),
         (("--label", "CLASS", "--harmful", "low"), "none is high or low"),
+        (("--label", "ONE"), "all have the same ONE, or none"),
         (("--out", "x.txt"), "has to end in"),
     ],
 )
-def test_nothing_is_guessed(folder, arguments, says):
+def test_nothing_is_guessed_and_nothing_scored_first(folder, arguments, says, monkeypatch):
+    from kleiber.downstream import likelihood
     from kleiber.errors import KleiberError
 
+    monkeypatch.setattr(likelihood, "allele_scores", lambda *given, **named: pytest.fail("it scored"))
     with pytest.raises(KleiberError, match=says):
         score(folder, *arguments)
 

@@ -229,4 +229,4 @@ def test_the_command_says_so_without_a_traceback(genome, tmp_path):
     result = kleiber("run", path, "--out", tmp_path / "out")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-    assert "Its reference has the contigs 20" in result.stderr
+    assert "Its FASTA has the contigs 20" in result.stderr

@@ -106,6 +106,8 @@ def score(
     model, cut = load_with_tokenizer(checkpoint, tokenizer)
     with TemporaryDirectory() as scratch:
         genome = Reference.build(reference, Path(scratch) / "reference")
+        if label:
+            Labels(VariantFile(vcf, genome), label, positive, negative, cluster, harmful).rehearse()
         source = VariantFile(vcf, genome)
         labels = Labels(source, label, positive, negative, cluster, harmful) if label else None
         words = _counted(counts, holdout, Path(scratch)) if counts else None

@@ -160,6 +160,29 @@ class Labels:
             )
         return number
 
+    def rehearse(self) -> None:
+        """Read the whole file without a score: what would end a long scoring ends it before it begins.
+
+        The labels are spent: score with others.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As `choose`, `agreements` and reading raise; also when no variant can be scored.
+        """
+        known = "can be scored"
+        for site in self.source:
+            self.add(site, {known: [np.nan if variant.why_not else 0.0 for variant in site.variants]})
+        if not np.isfinite(self.scores.get(known, [])).any():
+            contigs = ", ".join(contig.name for contig in self.source.reference.contigs[:5])
+            raise DataError(
+                f"No variant of {self.source.path} can be scored.\n"
+                f"  Its FASTA has the contigs {contigs}, … Name the one that it was called on."
+            )
+        _, label, _ = self.compared(known, None if self.is_numeric else self.choose())
+        if len(np.unique(label)) < 2:
+            raise DataError(self._nothing_to_compare)
+
     def choose(self) -> Choice:
         """Settle which values are harmful: those named, else the first and the last by the header's order.
 
@@ -217,7 +240,7 @@ class Labels:
                 statistics = _statistics(score, label, choice is None)
                 found.append(Agreement(name, {key: estimate(one, clusters, seed) for key, one in statistics.items()}))
         if not found:
-            raise DataError(self.nothing_to_compare)
+            raise DataError(self._nothing_to_compare)
         return found
 
     def compared(
@@ -236,8 +259,7 @@ class Labels:
         return score[keep], label[keep], clusters
 
     @property
-    def nothing_to_compare(self) -> str:
-        """What to say when the variants that have a score do not differ in the label."""
+    def _nothing_to_compare(self) -> str:
         return (
             f"The variants of {self.source.path} that have a score all have the same {self.key}, or none: "
             "there is nothing to compare scores with."

@@ -23,7 +23,7 @@ from kleiber.downstream.labels import Choice, Harmful, Labels
 from kleiber.downstream.statistics import Estimate, cluster_numbers, estimate, spearman
 from kleiber.downstream.tables import Tables, read_tables
 from kleiber.downstream.variants import VariantFile
-from kleiber.errors import ConfigError, DataError, MissingDependency
+from kleiber.errors import ConfigError, MissingDependency
 from kleiber.genome.reference import Reference
 from kleiber.storage import fingerprint, read_manifest, write_atomic, write_manifest
 from kleiber.study import stages, training
@@ -72,27 +72,11 @@ def prepare_tasks(study: Study, out: Path) -> None:
         if task.variants:
             if task.reference:
                 Reference.build(task.reference, folder / "reference")
-            _check_variants(name, _labels(task, folder))
+            _labels(task, folder).rehearse()
         else:
             _tables(task)
         write_manifest(folder, {"inputs": inputs})
     stages.refuse_changed_inputs(out)
-
-
-def _check_variants(name: str, labels: Labels) -> None:
-    """Read all variants once: their alleles, contigs and labels."""
-    is_known = "can be scored"
-    for site in labels.source:
-        labels.add(site, {is_known: [np.nan if variant.why_not else 0.0 for variant in site.variants]})
-    if not np.isfinite(labels.scores.get(is_known, [])).any():
-        known = ", ".join(contig.name for contig in labels.source.reference.contigs[:5])
-        raise DataError(
-            f"No variant of {labels.source.path}, which [downstream] {name} names, can be scored.\n"
-            f"  Its reference has the contigs {known}, … Name the FASTA that it was called on: reference."
-        )
-    _, label, _ = labels.compared(is_known, _choice(labels))
-    if len(np.unique(label)) < 2:
-        raise DataError(labels.nothing_to_compare)
 
 
 def score_downstream(study: Study, out: Path, say: Narrator) -> None:
