@@ -88,6 +88,7 @@ def score_downstream(study: Study, out: Path, say: Narrator) -> None:
     from kleiber.model.weights import load_model
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     _score_opponents(study, out)
     for unit in study.units():
         run = training.run_of(study, out, unit)
@@ -96,7 +97,7 @@ def score_downstream(study: Study, out: Path, say: Narrator) -> None:
             checkpoint = training.run_folder(out, run) / "checkpoints" / f"step-{row['steps']}"
             if (checkpoint / RESULTS).exists():
                 continue
-            model = load_model(checkpoint)
+            model = load_model(checkpoint).to(device)
             found: dict[str, float | None] = {}
             for name, task in study.downstream.items():
                 for key, value in _scored(task, out / "downstream" / name, model, tokenizer, study, say).items():
