@@ -15,8 +15,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kleiber.errors import KleiberError
+from kleiber.errors import DataError, KleiberError
 from kleiber.scaling.observations import Observations
+from kleiber.storage import write_manifest
+from kleiber.study.paths import tokenizer_beside
 from kleiber.study.run import run_study
 from report.browser import Browser, find
 from study.conftest import kleiber
@@ -230,3 +232,22 @@ def test_the_command_says_so_without_a_traceback(genome, tmp_path):
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "Its FASTA has the contigs 20" in result.stderr
+
+
+def test_the_tokenizer_of_a_run_inside_a_study(tmp_path):
+    run = tmp_path / "runs" / "one"
+    checkpoint = run / "checkpoints" / "step-7"
+    checkpoint.mkdir(parents=True)
+    kept = tmp_path / "tokenizer" / "bpe64"
+    kept.mkdir(parents=True)
+    (kept / "tokenizer.json").write_text("{}")
+    write_manifest(kept, {"fingerprint": "abc"})
+    write_manifest(run, {"config": {"labels": {"tokenizer": "bpe64"}, "tokenizer": "abc"}})
+    for place in (run, checkpoint, checkpoint / "model.safetensors"):
+        assert tokenizer_beside(place) == kept / "tokenizer.json"
+    write_manifest(kept, {"fingerprint": "another"})
+    with pytest.raises(DataError, match=r"is not the tokenizer that .* was trained with"):
+        tokenizer_beside(checkpoint)
+    (run / "tokenizer.json").write_text("{}")
+    assert tokenizer_beside(run) == run / "tokenizer.json"
+    assert tokenizer_beside(tmp_path) == tmp_path / "tokenizer.json"  # and is not there

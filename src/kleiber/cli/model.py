@@ -246,7 +246,7 @@ def load_with_tokenizer(checkpoint: Path, tokenizer: Path | None) -> tuple[Any, 
     model = load_model(checkpoint)
     beside = tokenizer or tokenizer_beside(checkpoint)
     if not beside.is_file():
-        raise DataError(f"There is no {beside}.")
+        raise DataError(f"There is no {beside}.\n  Name the tokenizer of the model: --tokenizer tokenizer.json.")
     cut = load(beside)
     if cut.vocab_size != model.config.vocab_size:
         raise DataError(

@@ -79,14 +79,14 @@ def resolve_paths(study: Study, name: str, folder: Path) -> Study:
 
 
 def tokenizer_beside(checkpoint: Path) -> Path:
-    """Return the ``tokenizer.json`` of a checkpoint.
+    """Return where the ``tokenizer.json`` of a checkpoint is, or would be.
 
     Beside it, or where the study keeps it that trained it.
 
     Raises
     ------
     DataError
-        When there is none, or the study's is another than the run was trained with.
+        When the study's is another than the run was trained with.
     """
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     beside = folder / "tokenizer.json"
@@ -108,7 +108,7 @@ def tokenizer_beside(checkpoint: Path) -> Path:
                     "  Name the one that was: --tokenizer tokenizer.json."
                 )
             return kept / "tokenizer.json"
-    raise DataError(f"There is no {beside}.\n  Name the tokenizer of the model: --tokenizer tokenizer.json.")
+    return beside
 
 
 def _resolve_samples(samples: tuple[str, ...], folder: Path) -> tuple[str, ...]:
