@@ -272,6 +272,7 @@ SECOND = """##fileformat=VCFv4.3
 ##INFO=<ID=FX,Number=A,Type=String,Description="what it does">
 ##INFO=<ID=MEASURED,Number=A,Type=Float,Description="what is left of the function">
 ##INFO=<ID=phyloP100,Number=1,Type=Float,Description="conservation">
+##INFO=<ID=CLNSIG,Number=.,Type=String,Description="as ClinVar has it">
 #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO
 """
 
@@ -284,7 +285,9 @@ def second(folder, genome):
         alts = "ACGT".replace(genome[start], "")
         words = [("loss", "kept", "between", ".")[(i + j) % 4] for j in range(3)]
         numbers = [("." if (i + j) % 5 == 0 else f"{(7 * i + 3 * j) % 11}") for j in range(3)]
-        info = f"FX={','.join(words)};MEASURED={','.join(numbers)}" + (f";phyloP100={i % 7}" if i % 3 else "")
+        said = ("Pathogenic", "Benign/Likely_benign", "Pathogenic,risk_factor")[i % 3]
+        info = f"FX={','.join(words)};MEASURED={','.join(numbers)};CLNSIG={said}"
+        info += f";phyloP100={i % 7}" if i % 3 else ""
         lines.append(f"chr20\t{start + 1}\t.\t{genome[start].lower()}\t{','.join(alts)}\t.\t.\t{info}\n")
         known += [(word, number, i % 7 if i % 3 else None) for word, number in zip(words, numbers, strict=True)]
     (folder / "second.vcf").write_text(SECOND + "".join(lines))
@@ -302,6 +305,10 @@ def test_labels_of_alleles_and_missing_ones(folder, second, capsys):
     pairs = [(word == "loss", score) for word, _, score in second if word != "." and score is not None]
     found = facts["agreements"]["phyloP100"]["auroc"]
     assert (found["n"], found["value"]) == (len(pairs), pytest.approx(roc_auc_score(*zip(*pairs, strict=True))))
+    named = ("--positive", "Pathogenic", "--negative", "Benign/Likely_benign")
+    score(folder, "--label", "CLNSIG", *named, "--json", vcf="second.vcf")
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["label"]["left_out"] == {"Pathogenic,risk_factor": 60}
     score(folder, "--label", "MEASURED", "--harmful", "low", "--json", vcf="second.vcf")
     facts = json.loads(capsys.readouterr().out)
     pairs = [(-float(number), score) for _, number, score in second if number != "." and score is not None]

@@ -114,7 +114,7 @@ class Labels:
         self.is_flag = line.type == "Flag"
         self._contigs: dict[str, int] = {}
         self.per_allele = line.number == "A"
-        if line.number not in ("A", "1", 1, 0, "0"):
+        if line.number not in ("A", "1", 1, 0, "0", "."):
             raise ConfigError(
                 f"--label {self.key} has Number={line.number} in the header of {self.source.path}: "
                 "a label is one value a record, or one an ALT allele."
@@ -144,8 +144,9 @@ class Labels:
 
     def _number(self, value: Any) -> float:
         """Return a label as a number; that of its class, which may be new, where the key is none."""
-        if isinstance(value, tuple):
-            value = value[0] if len(value) == 1 else None
+        if isinstance(value, tuple):  # of a key that may have any number of values, such as ClinVar's CLNSIG
+            several = None if self.is_numeric else ",".join(map(str, value))
+            value = value[0] if len(value) == 1 else several
         if self.is_flag:
             value = "present" if value else "absent"
         if value is None or value == ".":
