@@ -18,7 +18,7 @@ import pytest
 from kleiber.errors import DataError, KleiberError
 from kleiber.scaling.observations import Observations
 from kleiber.storage import write_manifest
-from kleiber.study.paths import tokenizer_beside
+from kleiber.study.beside import tokenizer_beside
 from kleiber.study.run import run_study
 from report.browser import Browser, find
 from study.conftest import kleiber

@@ -240,7 +240,7 @@ def load_with_tokenizer(checkpoint: Path, tokenizer: Path | None) -> tuple[Any, 
 
     from kleiber.errors import DataError
     from kleiber.model.weights import load_model
-    from kleiber.study.paths import tokenizer_beside
+    from kleiber.study.beside import tokenizer_beside
     from kleiber.tokens.tokenizer import load
 
     model = load_model(checkpoint)
@@ -429,7 +429,7 @@ def export(checkpoint: Path, *, out: Path, tokenizer: Path | None = None) -> Non
     tokenizer
         The tokenizer.json, when there is none beside the checkpoint.
     """
-    from kleiber.study.paths import tokenizer_beside
+    from kleiber.study.beside import tokenizer_beside
 
     beside = tokenizer or tokenizer_beside(checkpoint)
     _hub().export_model(checkpoint, out, beside)

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kleiber.corpus.regions import is_bed
-from kleiber.errors import ConfigError, DataError, UnknownName
+from kleiber.errors import ConfigError, UnknownName
 from kleiber.genome.samples import read_names
 from kleiber.genome.sources import catalogue
-from kleiber.storage import read_manifest
 
 if TYPE_CHECKING:
     from kleiber.study.config import Study
 
-__all__ = ["EMBEDDED", "resolve_paths", "tokenizer_beside"]
+__all__ = ["EMBEDDED", "resolve_paths"]
 
 EMBEDDED = "embedded"
 TASK_FILES = ("variants", "reference", "train", "dev", "test")
@@ -76,39 +75,6 @@ def resolve_paths(study: Study, name: str, folder: Path) -> Study:
         made: dict[str, Any] = {name: {key: resolve(getattr(task, key), "downstream")} for name, task in tasks.items()}
         tasks = {name: replace(task, **made[name]) for name, task in tasks.items()}
     return replace(study, genome=genome, arms=arms, downstream=tasks)
-
-
-def tokenizer_beside(checkpoint: Path) -> Path:
-    """Return where the ``tokenizer.json`` of a checkpoint is, or would be.
-
-    Beside it, or where the study keeps it that trained it.
-
-    Raises
-    ------
-    DataError
-        When the study's is another than the run was trained with.
-    """
-    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    beside = folder / "tokenizer.json"
-    if beside.is_file():
-        return beside
-    for run in (folder, *folder.absolute().parents[:2]):  # a run, or runs/NAME/checkpoints/step-N
-        manifest = read_manifest(run) or {}
-        stated = manifest.get("config", {})
-        label = stated.get("labels", {}).get("tokenizer")
-        if label is None:
-            continue
-        kept = run.absolute().parents[1] / "tokenizer" / str(label)
-        if (kept / "tokenizer.json").is_file():
-            found = (read_manifest(kept) or {}).get("fingerprint")
-            if found != stated.get("tokenizer"):
-                raise DataError(
-                    f"{kept} is not the tokenizer that {run} was trained with.\n"
-                    f"  Its fingerprint is {str(found)[:12]}, the run's {str(stated.get('tokenizer'))[:12]}.\n"
-                    "  Name the one that was: --tokenizer tokenizer.json."
-                )
-            return kept / "tokenizer.json"
-    return beside
 
 
 def _resolve_samples(samples: tuple[str, ...], folder: Path) -> tuple[str, ...]:
