@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import matthews_corrcoef
 
 from kleiber.downstream import seen
-from kleiber.downstream.probe import PENALTIES, compare, every_tenth, kmer_features, probe
+from kleiber.downstream.probe import PENALTIES, compare, kmer_features, probe
 from kleiber.downstream.seen import WORD, share_seen
-from kleiber.downstream.tables import Labelled, read_table
+from kleiber.downstream.tables import Labelled, read_table, read_tables
 from kleiber.errors import DataError
 
 MOTIF = "TATAAA"
@@ -79,15 +79,36 @@ def test_a_probe_is_the_classifier_that_does_best_on_the_dev_table(tables):
     assert (none.mcc, none.interval) == (0.0, (0.0, 0.0))
 
 
-def test_what_cannot_be_learned_is_said(tables):
+def written(path, table):
+    lines = [f"{text},{label}\n" for text, label in zip(table.sequences, table.labels, strict=True)]
+    path.write_text("sequence,label\n" + "".join(lines))
+    return path
+
+
+def test_what_cannot_be_learned_is_said(tmp_path, tables):
     train, dev, test = tables
-    alone = train.only(train.labels == 1)
-    with pytest.raises(DataError, match="one class alone"):
-        probe(kmer_features((alone, dev, test)), (alone, dev, test))
-    strange = Labelled(test.sequences, test.labels + 5)
-    with pytest.raises(DataError, match="test table has the class 5"):
-        probe(kmer_features((train, dev, strange)), (train, dev, strange))
-    assert [len(part) for part in every_tenth(train)] == [360, 40]
+    here = {name: written(tmp_path / name, table) for name, table in (("train", train), ("dev", dev), ("test", test))}
+    alone = written(tmp_path / "alone", train.only(train.labels == 1))
+    with pytest.raises(DataError, match="alone has one class alone"):
+        read_tables(alone, None, here["test"])
+    strange = written(tmp_path / "strange", Labelled(test.sequences, test.labels + 5))
+    with pytest.raises(DataError, match="strange has the class 5"):
+        read_tables(here["train"], here["dev"], strange)
+    few = written(tmp_path / "few", Labelled(["ACGT", "CCGT"], np.array([0, 1])))
+    with pytest.raises(DataError, match="too few to take every tenth"):
+        read_tables(few, None, few)
+    assert [len(part) for part in read_tables(here["train"], None, here["test"])] == [360, 40, 200]
+    assert [len(part) for part in read_tables(here["train"], here["dev"], here["test"])] == [400, 100, 200]
+
+
+def test_fits_that_do_not_converge_are_counted(tables, monkeypatch):
+    from kleiber.downstream import probe as module
+
+    assert probe(kmer_features(tables), tables).short is None
+    monkeypatch.setattr(module, "ITERATIONS", 3)
+    found = probe(kmer_features(tables), tables).short
+    assert (found.n, found.of, found.chosen) == (12, 12, True)
+    assert str(found) == "12 of 12 fits stopped after 3 steps before they converged, the chosen one among them"
 
 
 @pytest.mark.parametrize("piece", [64, 1 << 18])
@@ -154,8 +175,7 @@ def test_the_command_prints_both_opponents_and_the_same_bytes(tmp_path, tables, 
     real = [window.tobytes().decode() for window in windows[:4, :60]]
     test = Labelled([*test.sequences, *real], np.append(test.labels, [0, 1, 0, 1]))
     for name, table in (("train", train), ("test", test)):
-        lines = [f"{text},{label}\n" for text, label in zip(table.sequences, table.labels, strict=True)]
-        (tmp_path / f"{name}.csv").write_text("sequence,label\n" + "".join(lines))
+        written(tmp_path / f"{name}.csv", table)
     fasta = str(files("kleiber") / "data" / "embedded" / "chr20_1-4Mb.GRCh37.fa.gz")
     command = ["probe", tmp_path, "--train", tmp_path / "train.csv", "--test", tmp_path / "test.csv", "--threads", 1]
     command += ["--reference", fasta, "--drop-seen", "--json"]

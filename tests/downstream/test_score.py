@@ -66,8 +66,9 @@ def variants_at(genome, starts):
 def test_the_scorer_agrees_with_one_variant_at_a_time(embedded, tokenizers, genome, name, architecture):
     tokenizer = tokenizers[name]
     model = drawn_model(tokenizer, architecture)
-    variants = variants_at(genome, [1_600_003, 1_200_010, 1_500_321, 2_000_100])
-    ratios, distances = allele_scores(model, Layout(embedded[0], tokenizer, ROW).lay(variants), distance=True)
+    starts = [1_600_003, 1_200_010, 1_500_321, 2_000_100]
+    variants = variants_at(genome, starts[: 2 if name == "nucleotide" else 4])  # whose indels have many rows
+    ratios, distances = allele_scores(model, Layout(embedded[0], tokenizer, ROW).lay(variants, True))
     for variant, ratio, distance in zip(variants, ratios, distances, strict=True):
         wanted = ratio_and_distance(model, tokenizer, genome, variant.start, variant.ref, variant.alt, ROW)
         assert (ratio, distance) == pytest.approx(wanted, abs=1e-5)
@@ -89,7 +90,7 @@ def test_the_other_strand_of_everything_scores_the_same(embedded, tokenizers, ge
         forward = [Variant("c", 2000, ref, alt)]
         back = [Variant("c", 3999 - 2000, turned(ref), turned(alt))]
         one, other = (
-            allele_scores(model, Layout(genome, tokenizer, ROW).lay(variants), True)
+            allele_scores(model, Layout(genome, tokenizer, ROW).lay(variants, True))
             for genome, variants in zip(made, (forward, back), strict=True)
         )
         assert np.allclose(one, other, atol=1e-5)
@@ -99,7 +100,7 @@ def test_an_snv_costs_one_row_a_strand_and_alleles_of_a_site_share_it(embedded, 
     start = 1_600_003
     others = [base for base in "ACGT" if base != genome[start]]
     for tokenizer in tokenizers.values():
-        laid = Layout(embedded[0], tokenizer, ROW).lay([Variant(CONTIG, start, genome[start], o) for o in others])
+        laid = Layout(embedded[0], tokenizer, ROW).lay([Variant(CONTIG, start, genome[start], o) for o in others], True)
         assert len(laid.masked) == 2
         assert len(laid.whole) == 8  # four alleles on two strands
         assert {len(ids) for ids, _ in laid.masked} == {ROW + 2}
@@ -116,8 +117,8 @@ def test_ends_of_contigs_and_n_are_handled_and_counted(tmp_path, tokenizers, win
         starts = [0, 1, 150, 298, 299, 304, 598, 599]
         variants = [Variant("c", s, bases[s], "A" if bases[s] != "A" else "G") for s in starts]
         variants += [Variant("c", 0, bases[0], bases[0] + "ACG"), Variant("c", 597, bases[597:600], bases[597])]
-        laid = Layout(reference, tokenizer, ROW).lay(variants)
-        ratios, distances = allele_scores(model, laid, True)
+        laid = Layout(reference, tokenizer, ROW).lay(variants, True)
+        ratios, distances = allele_scores(model, laid)
         assert np.isfinite(ratios).all()
         assert np.isfinite(distances).all()
         assert laid.n_cut >= 8
@@ -160,6 +161,7 @@ HEADER = """##fileformat=VCFv4.2
 ##INFO=<ID=CADD,Number=1,Type=Float,Description="CADD">
 ##INFO=<ID=EFFECT,Number=A,Type=Float,Description="a number">
 ##INFO=<ID=SIG,Number=1,Type=String,Description="what was said">
+##INFO=<ID=ONE,Number=1,Type=Float,Description="which is missing everywhere">
 #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO
 """
 
@@ -218,7 +220,7 @@ def test_what_comes_out_is_what_went_in_with_scores(folder, ending, capsys):
 
 
 def test_a_table_holds_the_same_numbers(folder, capsys):
-    score(folder)
+    score(folder, "--distance")
     printed = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     score(folder, "--out", folder / "same.vcf")
     with pysam.VariantFile(str(folder / "same.vcf")) as written:
@@ -231,7 +233,7 @@ def test_a_table_holds_the_same_numbers(folder, capsys):
 
 
 def test_labels_go_by_the_header_and_say_so(folder, capsys):
-    score(folder, "--label", "CLASS", "--json", "--cluster", 500)
+    score(folder, "--label", "CLASS", "--json", "--cluster", 500, "--distance")
     facts = json.loads(capsys.readouterr().out)
     assert list(facts["label"]["positive"]) == ["LOF"]
     assert list(facts["label"]["negative"]) == ["FUNC"]
@@ -252,14 +254,91 @@ def test_labels_go_by_the_header_and_say_so(folder, capsys):
         (("--label", "CLAS"), "CLASS"),
         (("--label", "CLASS", "--positive", "LOF"), "belong together"),
         (("--label", "CLASS", "--positive", "loss", "--negative", "FUNC"), "No variant"),
+        (("--label", "CLASS", "--harmful", "low"), "none is high or low"),
+        (("--label", "ONE"), "all have the same ONE, or none"),
         (("--out", "x.txt"), "has to end in"),
     ],
 )
-def test_nothing_is_guessed(folder, arguments, says):
+def test_nothing_is_guessed_and_nothing_scored_first(folder, arguments, says, monkeypatch):
+    from kleiber.downstream import likelihood
     from kleiber.errors import KleiberError
 
+    monkeypatch.setattr(likelihood, "allele_scores", lambda *given, **named: pytest.fail("it scored"))
     with pytest.raises(KleiberError, match=says):
         score(folder, *arguments)
+
+
+SECOND = """##fileformat=VCFv4.3
+##INFO=<ID=FX,Number=A,Type=String,Description="what it does">
+##INFO=<ID=MEASURED,Number=A,Type=Float,Description="what is left of the function">
+##INFO=<ID=phyloP100,Number=1,Type=Float,Description="conservation">
+##INFO=<ID=CLNSIG,Number=.,Type=String,Description="as ClinVar has it">
+#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO
+"""
+
+
+@pytest.fixture(scope="module")
+def second(folder, genome):
+    """A file of another kind: a row a site, labels an allele, some of them missing, the contig called otherwise."""
+    lines, known = [], []
+    for i, start in enumerate(range(1_700_000, 1_706_000, 100)):
+        alts = "ACGT".replace(genome[start], "")
+        words = [("loss", "kept", "between", ".")[(i + j) % 4] for j in range(3)]
+        numbers = [("." if (i + j) % 5 == 0 else f"{(7 * i + 3 * j) % 11}") for j in range(3)]
+        said = ("Pathogenic", "Benign/Likely_benign", "Pathogenic,risk_factor")[i % 3]
+        info = f"FX={','.join(words)};MEASURED={','.join(numbers)};CLNSIG={said}"
+        info += f";phyloP100={i % 7}" if i % 3 else ""
+        lines.append(f"chr20\t{start + 1}\t.\t{genome[start].lower()}\t{','.join(alts)}\t.\t.\t{info}\n")
+        known += [(word, number, i % 7 if i % 3 else None) for word, number in zip(words, numbers, strict=True)]
+    (folder / "second.vcf").write_text(SECOND + "".join(lines))
+    return known
+
+
+def test_labels_of_alleles_and_missing_ones(folder, second, capsys):
+    from scipy.stats import spearmanr
+    from sklearn.metrics import roc_auc_score
+
+    score(folder, "--label", "FX", "--positive", "loss", "--negative", "kept", "between", "--json", vcf="second.vcf")
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["label"]["positive"] == {"loss": 45}
+    assert facts["label"]["left_out"] == {"": 45}
+    pairs = [(word == "loss", score) for word, _, score in second if word != "." and score is not None]
+    found = facts["agreements"]["phyloP100"]["auroc"]
+    assert (found["n"], found["value"]) == (len(pairs), pytest.approx(roc_auc_score(*zip(*pairs, strict=True))))
+    named = ("--positive", "Pathogenic", "--negative", "Benign/Likely_benign")
+    score(folder, "--label", "CLNSIG", *named, "--json", vcf="second.vcf")
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["label"]["left_out"] == {"Pathogenic,risk_factor": 60}
+    score(folder, "--label", "MEASURED", "--harmful", "low", "--json", vcf="second.vcf")
+    facts = json.loads(capsys.readouterr().out)
+    pairs = [(-float(number), score) for _, number, score in second if number != "." and score is not None]
+    found = facts["agreements"]["phyloP100"]["spearman"]
+    assert (found["n"], found["value"]) == (len(pairs), pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic))
+
+
+def test_no_number_of_threads_changes_a_score(embedded, tokenizers, genome):
+    variants = variants_at(genome, range(1_600_000, 1_603_000, 100))
+    model = drawn_model(tokenizers["bpe64"])
+    laid = Layout(embedded[0], tokenizers["bpe64"], ROW).lay(variants, True)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(allele_scores(model, laid))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_bf16_stays_close(embedded, tokenizers, genome):
+    variants = variants_at(genome, range(1_600_000, 1_602_000, 100))
+    model = drawn_model(tokenizers["bpe64"])
+    laid = Layout(embedded[0], tokenizers["bpe64"], ROW).lay(variants, True)
+    (exact, distances), (ratios, others) = (allele_scores(model, laid, precision) for precision in ("fp32", "bf16"))
+    assert 0 < np.abs(ratios - exact).max() < 0.1 * exact.std()
+    assert 0 < np.abs(others - distances).max() < 0.2 * distances.std()
 
 
 def test_another_reference_allele_is_an_error(folder):
@@ -284,10 +363,12 @@ def test_cadd_and_phylop_give_what_scikit_learn_gives(shared_data):
             labels = Labels(file, "CLASS", ("LOF",), negative)
             for site in file:
                 labels.add(site, {})
-            truth = [value == "LOF" for value in labels.values if value in ("LOF", *negative)]
+            names = list(labels.names)
+            values = [names[int(number)] for number in labels.values]
+            truth = [value == "LOF" for value in values if value in ("LOF", *negative)]
             for one in labels.agreements(labels.choose()):
                 scores = labels.scores[one.score]
-                known = [s for s, value in zip(scores, labels.values, strict=True) if value in ("LOF", *negative)]
+                known = [s for s, value in zip(scores, values, strict=True) if value in ("LOF", *negative)]
                 assert one.statistics["auroc"].value == pytest.approx(metrics.roc_auc_score(truth, known), abs=1e-12)
                 wanted = metrics.average_precision_score(truth, known)
                 assert one.statistics["auprc"].value == pytest.approx(wanted, abs=1e-12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -22,13 +22,15 @@ def score(
     label: str | None = None,
     positive: Annotated[tuple[str, ...], Several] = (),
     negative: Annotated[tuple[str, ...], Several] = (),
+    harmful: Literal["high", "low"] = "high",
     counts: Path | None = None,
     holdout: Annotated[tuple[str, ...], Several] = (),
     key: str = "KLEIBER",
-    distance: bool = True,
+    distance: Annotated[bool, Flag] = False,
     cluster: int = 100,
     length: int = 128,
     tokenizer: Path | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
     threads: int = 0,
     json: Annotated[bool, Flag] = False,
 ) -> None:
@@ -56,6 +58,8 @@ def score(
         Its values that mean harm; without them the first that the header names.
     negative
         Its values that mean none; without them the last that the header names.
+    harmful
+        Which end of a numeric label means harm.
     counts
         A FASTA whose words are counted for the opponents: what the model was trained on.
     holdout
@@ -63,15 +67,17 @@ def score(
     key
         What the new INFO keys begin with.
     distance
-        Compare the embeddings of the alleles, too; without, it is faster.
+        Compare the embeddings of the alleles, too: about four times the work for an SNV.
     cluster
         Bases: variants in one stretch of so many are drawn together for the intervals.
     length
         Tokens in a row.
     tokenizer
         The tokenizer.json, when there is none beside the checkpoint.
+    precision
+        bf16 is faster where the machine computes in it, and moves scores by some thousandths of a nat.
     threads
-        Threads of the processor; 0 for all.
+        Threads of the processor; 0 for all. No number depends on it.
     json
         Print JSON.
     """
@@ -100,19 +106,21 @@ def score(
     model, cut = load_with_tokenizer(checkpoint, tokenizer)
     with TemporaryDirectory() as scratch:
         genome = Reference.build(reference, Path(scratch) / "reference")
+        if label:
+            Labels(VariantFile(vcf, genome), label, positive, negative, cluster, harmful).rehearse()
         source = VariantFile(vcf, genome)
-        labels = Labels(source, label, positive, negative, cluster) if label else None
+        labels = Labels(source, label, positive, negative, cluster, harmful) if label else None
         words = _counted(counts, holdout, Path(scratch)) if counts else None
         tally = score_variants(
-            source, Layout(genome, cut, length - 2), partial(allele_scores, model, distance=distance), out,
-            out is not None or label is None, key, words, labels, distance,
+            source, Layout(genome, cut, length - 2), partial(allele_scores, model, precision=precision), out,
+            out is not None or label is None, key, words, labels, distance, precision,
         )  # fmt: skip
         choice = labels.choose() if labels and not labels.is_numeric else None
         found = labels.agreements(choice) if labels else []
     if json:
-        _print_json(tally, label, choice, found)
+        _print_json(tally, label, choice, found, harmful)
     elif out is not None or label is not None:
-        _show_score(tally, label, choice, found, counts is not None)
+        _show_score(tally, label, choice, found, harmful, counts is not None)
 
 
 def _set_threads(threads: int) -> None:
@@ -133,13 +141,13 @@ def _counted(fasta: Path, holdout: tuple[str, ...], scratch: Path) -> Any:
     return count_territory(open_corpus(known, None, CorpusConfig("reference", 1, 1, holdout), 0))
 
 
-def _print_json(tally: Any, label: str | None, choice: Any, found: list[Any]) -> None:
+def _print_json(tally: Any, label: str | None, choice: Any, found: list[Any], harmful: str) -> None:
     from dataclasses import asdict
     from json import dumps
 
     facts = asdict(tally)
     if label is not None:
-        facts["label"] = {"key": label, **(asdict(choice) if choice else {})}
+        facts["label"] = {"key": label, **(asdict(choice) if choice else {"harmful": harmful})}
         facts["agreements"] = {
             one.score: {name: _estimate(value) for name, value in one.statistics.items()} for one in found
         }
@@ -157,7 +165,7 @@ def _estimate(value: Any) -> dict[str, Any]:
     }
 
 
-def _show_score(tally: Any, label: str | None, choice: Any, found: list[Any], counted: bool) -> None:
+def _show_score(tally: Any, label: str | None, choice: Any, found: list[Any], harmful: str, counted: bool) -> None:
     print(f"{tally.n_scored:,} variants scored, {tally.n_cut:,} of them near a contig's end or an N")
     for reason, n in tally.not_scored.items():
         print(f"{n:,} not scored: {reason}")
@@ -168,6 +176,8 @@ def _show_score(tally: Any, label: str | None, choice: Any, found: list[Any], co
         for name, values in groups.items():
             known = ", ".join(f"{value or 'no value'} {n:,}" for value, n in values.items()) or "none"
             print(f"{label}, {name}: {known}")
+    else:
+        print(f"{label} is a number, of which {harmful} ones are taken for harmful (--harmful)")
     for one in found:
         shown = [f"{name.upper():<9}{show_estimate(value)}" for name, value in one.statistics.items()]
         first = next(iter(one.statistics.values()))
@@ -225,23 +235,26 @@ def probe(
     json
         Print JSON.
     """
+    from dataclasses import asdict
     from json import dumps
 
     import numpy as np
 
     from kleiber.cli.model import load_with_tokenizer
     from kleiber.downstream.likelihood import embedded_tables
-    from kleiber.downstream.probe import compare, every_tenth, kmer_features, probe
+    from kleiber.downstream.probe import compare, kmer_features, probe
     from kleiber.downstream.seen import SEEN, share_seen
-    from kleiber.downstream.tables import read_table
+    from kleiber.downstream.tables import read_tables
     from kleiber.errors import ConfigError, DataError
 
     if drop_seen and reference is None:
         raise ConfigError("--drop-seen needs the DNA that the model was trained on: --reference FASTA.")
     _set_threads(threads)
     model, cut = load_with_tokenizer(checkpoint, tokenizer)
-    known, tested = read_table(train), read_table(test)
-    facts: dict[str, Any] = {"n_in_train": len(set(tested.sequences) & set(known.sequences)), "n_test": len(tested)}
+    fitted, chosen, tested = read_tables(train, dev, test)
+    read = {*fitted.sequences, *chosen.sequences}
+    n_read = sum(text in read for text in tested.sequences)
+    facts: dict[str, Any] = {"n_in_train": n_read, "n_test": len(tested)}
     if reference is not None:
         is_seen = share_seen(tested.sequences, _stretches(reference, holdout)) >= SEEN
         facts |= {"n_seen": int(is_seen.sum()), "dropped": drop_seen}
@@ -249,7 +262,6 @@ def probe(
             if is_seen.all():
                 raise DataError("All test sequences were found in the DNA: none is left.")
             tested = tested.only(~is_seen)
-    fitted, chosen = (known, read_table(dev)) if dev else every_tenth(known)
     tables = (fitted, chosen, tested)
     ours = probe(embedded_tables(model, cut, tables), tables)
     counts = probe(kmer_features(tables), tables)
@@ -257,6 +269,7 @@ def probe(
     for name, one in (("model", ours), ("kmers", counts)):
         facts[name] = {"chosen": one.chosen, "dev_mcc": one.dev_mcc, "mcc": _estimate(one.mcc)}
         facts[name]["auroc"] = None if one.auroc is None else _estimate(one.auroc)
+        facts[name]["not_converged"] = None if one.short is None else asdict(one.short)
     facts["difference"] = {"mcc": gap.mcc, "interval": list(gap.interval)}
     facts["chance"] = {"mcc": 0.0, "largest_class": float(np.bincount(tested.labels).max() / len(tested))}
     if json:
@@ -265,8 +278,10 @@ def probe(
     for name, one in (("embeddings", ours), ("counts of k-mers", counts)):
         shown = "" if one.auroc is None else f"   AUROC {show_estimate(one.auroc)}"
         print(f"{name:<18}MCC {show_estimate(one.mcc)}{shown}   ({one.chosen}, chosen on the dev table)")
+        if one.short:
+            print(f"  {one.short}")
     print(f"difference        MCC {gap.mcc:+.3f} ({gap.interval[0]:+.3f} to {gap.interval[1]:+.3f}), paired")
-    print(f"{len(tested):,} test rows; {facts['n_in_train']:,} of {facts['n_test']:,} stand in the train table, too")
+    print(f"{len(tested):,} test rows; {n_read:,} of {facts['n_test']:,} stand in the train or the dev table, too")
     if reference is None:
         print("not looked for in training DNA: name it, --reference FASTA")
     else:

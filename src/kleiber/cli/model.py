@@ -241,10 +241,11 @@ def load_with_tokenizer(checkpoint: Path, tokenizer: Path | None) -> tuple[Any, 
 
     from kleiber.errors import DataError
     from kleiber.model.weights import load_model
+    from kleiber.study.beside import tokenizer_beside
     from kleiber.tokens.tokenizer import load
 
     model = load_model(checkpoint)
-    beside = tokenizer or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "tokenizer.json"
+    beside = tokenizer or tokenizer_beside(checkpoint)
     if not beside.is_file():
         raise DataError(f"There is no {beside}.\n  Name the tokenizer of the model: --tokenizer tokenizer.json.")
     cut = load(beside)
@@ -420,7 +421,9 @@ def export(checkpoint: Path, *, out: Path, tokenizer: Path | None = None) -> Non
     tokenizer
         The tokenizer.json, when there is none beside the checkpoint.
     """
-    beside = tokenizer or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "tokenizer.json"
+    from kleiber.study.beside import tokenizer_beside
+
+    beside = tokenizer or tokenizer_beside(checkpoint)
     _hub().export_model(checkpoint, out, beside)
     print(out)
 

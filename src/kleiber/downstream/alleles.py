@@ -16,7 +16,7 @@ likelihoods are of different things.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = ["CLS", "REACH", "SEP", "Laid", "Layout", "sides"]
 REACH = 12  # bases on either side of an indel whose tokens are scored
 WIDEST = 8  # bases a token, at which flanks are fetched: rows of wider tokens are a little shorter
 CLS, SEP, MASK = (SPECIALS.index(name) for name in ("[CLS]", "[SEP]", "[MASK]"))
+TURN = COMPLEMENT.tobytes()  # a table for `bytes.translate`
 Bases = NDArray[np.uint8]
 
 
@@ -48,9 +49,9 @@ class Laid:
         For each variant and each strand, for REF and for ALT: (row, place among its positions, token) of each token
         whose log-likelihood counts, and the number of bases by which their sum is divided.
     whole
-        Rows without [MASK]s, each once, for the embeddings.
+        Rows without [MASK]s, each once, for the embeddings; none when they are not asked for.
     pairs
-        For each variant and each strand: the numbers of REF's and of ALT's row in `whole`.
+        For each variant and each strand: the numbers of REF's and of ALT's row in `whole`, where there are any.
     why_not
         For each variant, why it has no score; empty where it has.
     n_cut
@@ -90,37 +91,39 @@ class Layout:
         self.word = int(getattr(tokenizer, "k", 1))
         self.flank = -(-row_tokens // 2) * min(tokenizer.max_token_length, WIDEST)
 
-    def lay(self, variants: Sequence[Variant]) -> Laid:
-        """Lay the rows of some variants; those with a `why_not` get none."""
-        laid = Laid()
-        numbers: dict[tuple, int] = {}  # of rows that are there
-        sites = {(v.contig, v.start, len(v.ref)): None for v in variants if not v.why_not}
-        cut = {site: self._cut(*site) for site in sites}
-        codes = self._encode_all(
-            [side for found in cut.values() if found for strand in found.strands for side in strand]
-        )
-        tokens, at = {}, 0
-        for site, found in cut.items():
-            if found:
-                tokens[site] = codes[at : at + 4]
-                at += 4
+    def lay(self, variants: Sequence[Variant], whole: bool) -> Laid:
+        """Lay the rows of some variants; those with a `why_not` get none.
+
+        Parameters
+        ----------
+        whole
+            Lay rows without [MASK]s, too.
+        """
+        sites = {_site(v): None for v in variants if not v.why_not}
+        cut = {site: found for site in sites if (found := self._cut(*site)) is not None}
+        stretches = {side for found in cut.values() for strand in found.strands for side in strand}
         for variant in variants:
-            site = (variant.contig, variant.start, len(variant.ref))
-            found = cut.get(site)
+            there = cut.get(_site(variant))
+            if there and not variant.is_indel and not variant.why_not:
+                stretches.update(there.cores(variant.ref), there.cores(variant.alt))
+        laying = _Laying(Laid(), self._encode_all(stretches), whole)
+        laid = laying.laid
+        for variant in variants:
+            found = cut.get(_site(variant))
             why = variant.why_not or ("" if found else "with no room for a word")
             laid.terms.append([])
             laid.pairs.append([])
             if not why:
                 assert found is not None
-                lay = self._lay_indel if variant.is_indel else self._lay_same_length
-                why = lay(variant, found, tokens[site], laid, numbers)
+                why = (self._lay_indel if variant.is_indel else self._lay_same_length)(variant, found, laying)
                 laid.n_cut += found.is_cut and not why
             laid.why_not.append(why)
         return laid
 
     def _cut(self, contig: str, start: int, length: int) -> _Cut | None:
         """Return the DNA around a variant, cut into sides and core; None where no whole word fits."""
-        left, right = sides(self.reference, contig, start, start + length, self.flank + self.word)
+        around = sides(self.reference, contig, start, start + length, self.flank + self.word)
+        left, right = (side.tobytes() for side in around)
         size = -(-length // self.word) * self.word
         before = min((size - length) // 2, len(left))
         after = min(size - length - before, len(right))
@@ -137,47 +140,42 @@ class Layout:
         strands = ((outer_left, outer_right), (turned[len(turned) % self.word :], _turned(outer_left)))
         return _Cut(inner_left, inner_right, strands, is_cut, (left, right))
 
-    def _lay_same_length(
-        self, variant: Variant, cut: _Cut, sides: list[list[int]], laid: Laid, numbers: dict[tuple, int]
-    ) -> str:
+    def _lay_same_length(self, variant: Variant, cut: _Cut, laying: _Laying) -> str:
+        laid, site = laying.laid, _site(variant)
+        alleles = [[laying.ids[core] for core in cut.cores(allele)] for allele in (variant.ref, variant.alt)]
+        if max(len(tokens) for by_strand in alleles for tokens in by_strand) > self.row_tokens // 2:
+            return "longer than half a row"
         for strand in (0, 1):
-            left, right = sides[2 * strand], sides[2 * strand + 1]
-            alleles = []
-            for allele in (variant.ref, variant.alt):
-                core = np.concatenate([cut.inner_left, _ascii(allele), cut.inner_right])
-                alleles.append(self._encode(_turned(core) if strand else core))
-            if max(map(len, alleles)) > self.row_tokens // 2:
-                return "longer than half a row"
-            terms, whole = [], []
-            for tokens in alleles:
+            left, right = (laying.ids[side] for side in cut.strands[strand])
+            terms, pair = [], []
+            for tokens in (by_strand[strand] for by_strand in alleles):
                 n = len(tokens)
                 n_left = min(len(left), (self.row_tokens - n) // 2)
-                n_right = min(len(right), self.row_tokens - n - (self.row_tokens - n) // 2)
-                begin, end = [CLS, *left[len(left) - n_left :]], [*right[:n_right], SEP]
-                places = list(range(len(begin), len(begin) + n))
-                key = (variant.contig, variant.start, len(variant.ref), strand, n)
-                row = numbers.setdefault((*key, "masked"), len(laid.masked))
-                if row == len(laid.masked):
-                    laid.masked.append(([*begin, *[MASK] * n, *end], places))
+                n_right = self.row_tokens - n - (self.row_tokens - n) // 2
+                begin, end, first = [CLS, *left[len(left) - n_left :]], [*right[:n_right], SEP], n_left + 1
+                row, is_new = laying.number((site, strand, n, "masked"), len(laid.masked))
+                if is_new:
+                    laid.masked.append(([*begin, *[MASK] * n, *end], list(range(first, first + n))))
                 terms.append(([(row, place, token) for place, token in enumerate(tokens)], 1))
-                whole.append(self._whole(laid, numbers, (*key, tuple(tokens)), [*begin, *tokens, *end]))
+                if laying.whole:
+                    pair.append(laying.put_whole((site, strand, tuple(tokens)), [*begin, *tokens, *end]))
             laid.terms[-1].append((terms[0], terms[1]))
-            laid.pairs[-1].append((whole[0], whole[1]))
+            if laying.whole:
+                laid.pairs[-1].append((pair[0], pair[1]))
         return ""
 
-    def _lay_indel(
-        self, variant: Variant, cut: _Cut, sides: list[list[int]], laid: Laid, numbers: dict[tuple, int]
-    ) -> str:
+    def _lay_indel(self, variant: Variant, cut: _Cut, laying: _Laying) -> str:
+        laid = laying.laid
         left, right = cut.around
         for strand in (0, 1):
-            terms, whole = [], []
+            terms, pair = [], []
             for allele in (variant.ref, variant.alt):
-                window = [left, _ascii(allele), right]
+                window = [left, allele.encode(), right]
                 if strand:
                     window = [_turned(part) for part in reversed(window)]
                 if odd := len(window[0]) % self.word:  # words begin where a side does that is a whole number of them
                     window[0] = window[0][odd:]
-                ids = self._encode(np.concatenate(window))
+                ids = self.tokenizer.encode(np.frombuffer(b"".join(window), np.uint8)).tolist()
                 ends = np.cumsum(self.tokenizer.token_lengths[ids])
                 first, last = len(window[0]), len(window[0]) + len(allele)
                 starts = ends - self.tokenizer.token_lengths[ids]
@@ -191,39 +189,52 @@ class Layout:
                 parts = []
                 for number in over:
                     place = int(number) - begin + 1
-                    masked = [*row_ids[:place], MASK, *row_ids[place + 1 :]]
-                    laid.masked.append((masked, [place]))
+                    laid.masked.append(([*row_ids[:place], MASK, *row_ids[place + 1 :]], [place]))
                     parts.append((len(laid.masked) - 1, 0, ids[number]))
                 terms.append((parts, int(self.tokenizer.token_lengths[[ids[i] for i in over]].sum())))
-                key = (variant.contig, variant.start, len(variant.ref), strand, allele, "window")
-                whole.append(self._whole(laid, numbers, key, row_ids))
+                if laying.whole:
+                    pair.append(laying.put_whole((_site(variant), strand, allele), row_ids))
             laid.terms[-1].append((terms[0], terms[1]))
-            laid.pairs[-1].append((whole[0], whole[1]))
+            if laying.whole:
+                laid.pairs[-1].append((pair[0], pair[1]))
         return ""
 
-    @staticmethod
-    def _whole(laid: Laid, numbers: dict[tuple, int], key: tuple, ids: list[int]) -> int:
-        """Return the number of a row without [MASK]s, which is added when it is not there yet."""
-        number = numbers.setdefault((*key, "whole"), len(laid.whole))
-        if number == len(laid.whole):
-            laid.whole.append(ids)
-        return number
-
-    def _encode(self, bases: Bases) -> list[int]:
-        return self.tokenizer.encode(bases).tolist()
-
-    def _encode_all(self, rows: list[Bases]) -> list[list[int]]:
+    def _encode_all(self, stretches: Iterable[bytes]) -> dict[bytes, list[int]]:
         """Return the ids of stretches of any lengths, those of one length encoded at once."""
-        found: list[list[int]] = [[] for _ in rows]
-        by_length: dict[int, list[int]] = {}
-        for number, row in enumerate(rows):
-            by_length.setdefault(len(row), []).append(number)
-        for length, which in by_length.items():
-            if length:
-                ids, offsets = self.tokenizer.encode_batch(np.stack([rows[i] for i in which]))
-                for i, number in enumerate(which):
-                    found[number] = ids[offsets[i] : offsets[i + 1]].tolist()
+        found: dict[bytes, list[int]] = {}
+        by_length: dict[int, list[bytes]] = {}
+        for stretch in stretches:
+            by_length.setdefault(len(stretch), []).append(stretch)
+        for length, alike in by_length.items():
+            if not length:
+                found[b""] = []
+                continue
+            ids, offsets = self.tokenizer.encode_batch(np.frombuffer(b"".join(alike), np.uint8).reshape(-1, length))
+            every, at = ids.tolist(), offsets.tolist()
+            found |= {stretch: every[at[i] : at[i + 1]] for i, stretch in enumerate(alike)}
         return found
+
+
+@dataclass
+class _Laying:
+    """Rows that are being laid, the ids of stretches of DNA, and the numbers of rows that are there."""
+
+    laid: Laid
+    ids: dict[bytes, list[int]]
+    whole: bool
+    numbers: dict[Hashable, int] = field(default_factory=dict)
+
+    def number(self, key: Hashable, free: int) -> tuple[int, bool]:
+        """Return the number of a row, `free` when it has none yet, and whether that is so."""
+        number = self.numbers.setdefault(key, free)
+        return number, number == free
+
+    def put_whole(self, key: Hashable, ids: list[int]) -> int:
+        """Return the number of a row without [MASK]s, which is added when it is not there yet."""
+        number, is_new = self.number((key, "whole"), len(self.laid.whole))
+        if is_new:
+            self.laid.whole.append(ids)
+        return number
 
 
 @dataclass(frozen=True)
@@ -235,16 +246,21 @@ class _Cut:
     inner_left, inner_right
         Bases that share a word with the variant.
     strands
-        (left, right) of those, forward and from the other strand.
+        (left, right) of what lies beyond them, forward and from the other strand.
     around
         All bases on either side of the variant.
     """
 
-    inner_left: Bases
-    inner_right: Bases
-    strands: tuple[tuple[Bases, Bases], tuple[Bases, Bases]]
+    inner_left: bytes
+    inner_right: bytes
+    strands: tuple[tuple[bytes, bytes], tuple[bytes, bytes]]
     is_cut: bool
-    around: tuple[Bases, Bases]
+    around: tuple[bytes, bytes]
+
+    def cores(self, allele: str) -> tuple[bytes, bytes]:
+        """Return an allele with the bases that share a word with it, forward and from the other strand."""
+        core = self.inner_left + allele.encode() + self.inner_right
+        return core, _turned(core)
 
 
 def sides(reference: Reference, contig: str, start: int, end: int, most: int) -> tuple[Bases, Bases]:
@@ -258,9 +274,9 @@ def sides(reference: Reference, contig: str, start: int, end: int, most: int) ->
     return np.asarray(left), np.asarray(right)
 
 
-def _turned(bases: Bases) -> Bases:
-    return COMPLEMENT[bases[::-1]]
+def _site(variant: Variant) -> tuple[str, int, int]:
+    return variant.contig, variant.start, len(variant.ref)
 
 
-def _ascii(text: str) -> Bases:
-    return np.frombuffer(text.encode(), np.uint8)
+def _turned(bases: bytes) -> bytes:
+    return bases.translate(TURN)[::-1]

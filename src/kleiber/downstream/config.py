@@ -21,6 +21,8 @@ class Task:
         The FASTA that it was called on; the study's own when empty.
     label, positive, negative
         An INFO key, and its values that mean harm and that do not; see `kleiber score`.
+    harmful
+        Which end of a numeric label means harm: ``"high"`` or ``"low"``.
     cluster
         Bases of a stretch whose variants are drawn together for the intervals.
     train, dev, test
@@ -32,6 +34,7 @@ class Task:
     label: str = ""
     positive: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
+    harmful: str = "high"
     cluster: int = 100
     train: str = ""
     dev: str = ""
@@ -51,6 +54,8 @@ class Task:
             raise ConfigError(f"{where} names variants and no label to compare scores with.")
         if not self.variants and not (self.train and self.test):
             raise ConfigError(f"{where} needs both tables, train and test.")
+        if self.harmful not in ("high", "low"):
+            raise ConfigError(f'{where} harmful can be "high" or "low", not {self.harmful!r}.')
         if self.cluster < 1:
             raise ConfigError(f"{where} cluster must be at least 1, not {self.cluster}.")
 

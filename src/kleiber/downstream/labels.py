@@ -9,22 +9,25 @@ so.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kleiber.downstream.statistics import Estimate, auprc, auroc, cluster_numbers, estimate, spearman
+from kleiber.downstream.statistics import Estimate, Weighted, auprc, auroc, estimate, spearman
 from kleiber.downstream.variants import Site, VariantFile
 from kleiber.errors import ConfigError, DataError
 
-__all__ = ["Agreement", "Choice", "Labels"]
+__all__ = ["Agreement", "Choice", "Harmful", "Labels"]
 
 HARMFUL_WHEN_HIGH = re.compile(r"(cadd|phylop|phastcons|gerp)", re.IGNORECASE)
 NUMERIC = ("Float", "Integer")
+Harmful = Literal["high", "low"]
 MOST_VALUES = 1000  # of a label that is no number
+CONTIG = 40  # bits below the number of a contig: more stretches than any has bases
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,17 @@ class Labels:
         Values that are harmful, and that are not; empty to go by the header's order.
     cluster
         Variants in one stretch of so many bases are drawn together.
+    harmful
+        Which end of a numeric label means harm.
+
+    Attributes
+    ----------
+    values
+        Of each variant: its number, higher ones harmful, or that of its class in `names`; NaN where it has none.
+    places
+        Of each variant: its stretch, as a number that also tells the contig.
+    scores
+        By name, one a variant; higher means harm.
 
     Raises
     ------
@@ -84,15 +98,23 @@ class Labels:
     positive: Sequence[str] = ()
     negative: Sequence[str] = ()
     cluster: int = 100
-    values: list[Any] = field(default_factory=list)
-    places: list[tuple[str, int]] = field(default_factory=list)
-    scores: dict[str, list[float]] = field(default_factory=dict)
+    harmful: Harmful = "high"
+    values: array[float] = field(default_factory=lambda: array("d"))
+    names: dict[str, int] = field(default_factory=dict)
+    places: array[int] = field(default_factory=lambda: array("q"))
+    scores: dict[str, array[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         line = self.source.info(self.key)
         self.is_numeric = line.type in NUMERIC and not (self.positive or self.negative)
+        if self.harmful == "low" and not self.is_numeric:
+            raise ConfigError(
+                f"{self.key} has classes, of which none is high or low: name those that are harmful, --positive …"
+            )
+        self.is_flag = line.type == "Flag"
+        self._contigs: dict[str, int] = {}
         self.per_allele = line.number == "A"
-        if line.number not in ("A", "1", 1, 0, "0"):
+        if line.number not in ("A", "1", 1, 0, "0", "."):
             raise ConfigError(
                 f"--label {self.key} has Number={line.number} in the header of {self.source.path}: "
                 "a label is one value a record, or one an ALT allele."
@@ -110,22 +132,57 @@ class Labels:
     def add(self, site: Site, harm: dict[str, Sequence[float]]) -> None:
         """Note a site's labels, and its scores, a value an ALT allele each; higher means harm."""
         info, n = site.record.info, len(site.variants)
-        beside = {name: _each(info.get(name), n) for name in self.beside}
+        columns = harm | {name: _each(info.get(name), n) for name in self.beside}
         labels = [info.get(self.key)] * n if not self.per_allele else _each(info.get(self.key), n)
         for i, variant in enumerate(site.variants):
-            value = labels[i]
-            if isinstance(value, tuple):
-                value = value[0] if len(value) == 1 else None
-            if isinstance(value, bool):
-                value = "present" if value else "absent"
-            if value is None and self.source.info(self.key).type == "Flag":
-                value = "absent"
-            self.values.append(value if value is None or self.is_numeric else str(value))
-            self.places.append((variant.contig, variant.start // self.cluster))
-            for name, scores in harm.items():
-                self.scores.setdefault(name, []).append(float(scores[i]))
-            for name, found in beside.items():
-                self.scores.setdefault(name, []).append(np.nan if found[i] is None else float(found[i]))
+            self.values.append(self._number(labels[i]))
+            contig = self._contigs.setdefault(variant.contig, len(self._contigs))
+            self.places.append(contig << CONTIG | variant.start // self.cluster)
+            for name, scores in columns.items():
+                score = scores[i]
+                self.scores.setdefault(name, array("d")).append(np.nan if score is None else float(score))
+
+    def _number(self, value: Any) -> float:
+        """Return a label as a number; that of its class, which may be new, where the key is none."""
+        if isinstance(value, tuple):  # of a key that may have any number of values, such as ClinVar's CLNSIG
+            several = None if self.is_numeric else ",".join(map(str, value))
+            value = value[0] if len(value) == 1 else several
+        if self.is_flag:
+            value = "present" if value else "absent"
+        if value is None or value == ".":
+            return np.nan
+        if self.is_numeric:
+            return float(value) if self.harmful == "high" else -float(value)
+        number = self.names.setdefault(str(value), len(self.names))
+        if number == MOST_VALUES:
+            raise ConfigError(
+                f"--label {self.key} has more than {MOST_VALUES:,} values in {self.source.path}, {value!r} among them."
+                "\n  Name a key of classes, or one that the header calls a number."
+            )
+        return number
+
+    def rehearse(self) -> None:
+        """Read the whole file without a score: what would end a long scoring ends it before it begins.
+
+        The labels are spent: score with others.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As `choose`, `agreements` and reading raise; also when no variant can be scored.
+        """
+        known = "can be scored"
+        for site in self.source:
+            self.add(site, {known: [np.nan if variant.why_not else 0.0 for variant in site.variants]})
+        if not np.isfinite(self.scores.get(known, [])).any():
+            contigs = ", ".join(contig.name for contig in self.source.reference.contigs[:5])
+            raise DataError(
+                f"No variant of {self.source.path} can be scored.\n"
+                f"  Its FASTA has the contigs {contigs}, … Name the one that it was called on."
+            )
+        _, label, _ = self.compared(known, None if self.is_numeric else self.choose())
+        if len(np.unique(label)) < 2:
+            raise DataError(self._nothing_to_compare)
 
     def choose(self) -> Choice:
         """Settle which values are harmful: those named, else the first and the last by the header's order.
@@ -135,13 +192,17 @@ class Labels:
         ConfigError
             When a named value does not occur, or the header's description does not say the order.
         """
-        counts = Counter("" if value is None else value for value in self.values)
-        known = [value for value in counts if value]
+        values = np.array(self.values)
+        n_of = np.bincount(values[np.isfinite(values)].astype(np.int64), minlength=len(self.names))
+        counts = {name: int(n_of[number]) for name, number in self.names.items()}
+        if none := int(np.isnan(values).sum()):
+            counts[""] = none
+        known = list(self.names)
         positive, negative = list(self.positive), list(self.negative)
         if not positive:
             text = str(self.source.info(self.key).description)
             at = {value: place for value in known if (place := _place(value, text)) is not None}
-            if self.source.info(self.key).type == "Flag":
+            if self.is_flag:
                 at = {"present": 0, "absent": 1}
             ordered = sorted((value for value in known if value in at), key=lambda value: at[value])
             if len(ordered) < 2 or len(known) > len(ordered) == 2:
@@ -171,30 +232,48 @@ class Labels:
         Raises
         ------
         DataError
-            When no variant has a label and a score.
+            When the variants that have a score do not differ in the label.
         """
         found = []
-        for name, scores in self.scores.items():
-            score = np.array(scores)
-            if choice is None:
-                label = np.array([np.nan if value is None else float(value) for value in self.values])
-            else:
-                label = np.array([_class(value, choice) for value in self.values], float)
-            keep = np.isfinite(score) & np.isfinite(label)
-            score, label = score[keep], label[keep]
-            clusters = cluster_numbers([self.places[i] for i in np.flatnonzero(keep)])
-            if choice is None:
-                statistics = {"spearman": spearman(score, label)}
-            else:
-                statistics = {"auroc": auroc(score, label > 0), "auprc": auprc(score, label > 0)}
-            if len(score):
+        for name in self.scores:
+            score, label, clusters = self.compared(name, choice)
+            if len(np.unique(label)) > 1:
+                statistics = _statistics(score, label, choice is None)
                 found.append(Agreement(name, {key: estimate(one, clusters, seed) for key, one in statistics.items()}))
         if not found:
-            raise DataError(f"No variant of {self.source.path} has both a {self.key} and a score.")
+            raise DataError(self._nothing_to_compare)
         return found
 
+    def compared(
+        self, name: str, choice: Choice | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """Return a score, the labels and the clusters of the variants that have both, (n,) each.
 
-def _class(value: Any, choice: Choice) -> float:
+        Classes are 1 where harmful and 0 where not.
+        """
+        label, score = np.array(self.values), np.array(self.scores[name])
+        if choice is not None:
+            classes = np.array([*(_class(one, choice) for one in self.names), np.nan])
+            label = classes[np.where(np.isnan(label), len(self.names), label).astype(np.int64)]
+        keep = np.isfinite(score) & np.isfinite(label)
+        clusters = np.unique(np.array(self.places)[keep], return_inverse=True)[1]
+        return score[keep], label[keep], clusters
+
+    @property
+    def _nothing_to_compare(self) -> str:
+        return (
+            f"The variants of {self.source.path} that have a score all have the same {self.key}, or none: "
+            "there is nothing to compare scores with."
+        )
+
+
+def _statistics(score: NDArray[np.float64], label: NDArray[np.float64], is_numeric: bool) -> dict[str, Weighted]:
+    if is_numeric:
+        return {"spearman": spearman(score, label)}
+    return {"auroc": auroc(score, label > 0), "auprc": auprc(score, label > 0)}
+
+
+def _class(value: str, choice: Choice) -> float:
     return 1.0 if value in choice.positive else 0.0 if value in choice.negative else np.nan
 
 

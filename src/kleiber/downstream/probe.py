@@ -17,16 +17,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kleiber.downstream.statistics import Estimate, auroc, estimate, mcc, resamples
-from kleiber.downstream.tables import Labelled
-from kleiber.errors import DataError, MissingDependency
+from kleiber.downstream.tables import Labelled, Tables
+from kleiber.errors import MissingDependency
 from kleiber.tokens.tokenizer import CODES
 
-__all__ = ["Compared", "Probed", "compare", "every_tenth", "kmer_features", "probe"]
+__all__ = ["Compared", "Probed", "compare", "kmer_features", "probe"]
 
 PENALTIES = (0.01, 0.1, 1.0)  # C: the smaller, the simpler
 KMERS = (3, 4, 5, 6)
 ITERATIONS = 200
 Features = tuple[Any, ...]  # of the train, dev and test tables, (n, F) each
+
+
+@dataclass(frozen=True)
+class Short:
+    """How many fits of how many stopped at `ITERATIONS` before they converged, and whether the chosen one did."""
+
+    n: int
+    of: int
+    chosen: bool
+
+    def __str__(self) -> str:
+        """Say it in a sentence."""
+        chosen = "the chosen one among them" if self.chosen else "the chosen one not"
+        return f"{self.n} of {self.of} fits stopped after {ITERATIONS} steps before they converged, {chosen}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,8 @@ class Probed:
         On the test table; `auroc` is None where there are more than two classes.
     predicted
         The class of each test row, (n,).
+    short
+        Fits that did not converge, if any.
     """
 
     chosen: str
@@ -50,6 +66,7 @@ class Probed:
     mcc: Estimate
     auroc: Estimate | None
     predicted: NDArray[np.int64]
+    short: Short | None
 
 
 @dataclass(frozen=True)
@@ -60,13 +77,7 @@ class Compared:
     interval: tuple[float, float]
 
 
-def every_tenth(train: Labelled) -> tuple[Labelled, Labelled]:
-    """Return a table without every tenth of its rows, and those: a dev table where there is none."""
-    is_dev = np.arange(len(train)) % 10 == 9
-    return train.only(~is_dev), train.only(is_dev)
-
-
-def kmer_features(tables: tuple[Labelled, Labelled, Labelled]) -> Iterator[tuple[str, Features]]:
+def kmer_features(tables: Tables) -> Iterator[tuple[str, Features]]:
     """Yield counts of the k-mers of each sequence for several k, sparse (n, 4^k), named ``"k = 6"``."""
     from scipy.sparse import csr_matrix
 
@@ -88,9 +99,7 @@ def kmer_features(tables: tuple[Labelled, Labelled, Labelled]) -> Iterator[tuple
         yield f"k = {k}", (made[0], made[1], made[2])
 
 
-def probe(
-    features: Iterator[tuple[str, Features]], tables: tuple[Labelled, Labelled, Labelled], seed: int = 0
-) -> Probed:
+def probe(features: Iterator[tuple[str, Features]], tables: Tables, seed: int = 0) -> Probed:
     """Fit every candidate, keep the best on the dev table, and score it on the test table.
 
     Parameters
@@ -98,28 +107,22 @@ def probe(
     features
         Candidates by name: of the train, dev and test tables, (n, F) each, dense or sparse.
     tables
-        Train, dev, test.
+        Train, dev, test; the first with two classes at least, the others with none besides.
 
     Raises
     ------
-    DataError
-        When the train table has one class, or another table a class that it lacks.
     MissingDependency
         When scikit-learn is not installed.
     """
     train, dev, test = tables
-    classes = set(train.labels.tolist())
-    if len(classes) < 2:
-        raise DataError("The train table has one class alone: there is nothing to learn.")
-    for name, table in (("dev", dev), ("test", test)):
-        if strange := set(table.labels.tolist()) - classes:
-            raise DataError(f"The {name} table has the class {min(strange)}, which the train table lacks.")
     best: tuple[float, str, Any, Any] | None = None
+    n_fits = n_short = 0
     for name, (x_train, x_dev, x_test) in features:
         scale = _scaler(x_train)
         scaled = scale(x_train)
         for penalty in PENALTIES:
             model = _fitted(scaled, train.labels, penalty)
+            n_fits, n_short = n_fits + 1, n_short + _is_short(model)
             reached = mcc(dev.labels, model.predict(scale(x_dev)))(np.ones(len(dev)))
             if best is None or reached > best[0]:
                 best = (reached, f"{name}, C = {penalty:g}", model, scale(x_test))
@@ -128,9 +131,10 @@ def probe(
     predicted = model.predict(x_test).astype(np.int64)
     own = np.arange(len(test))
     area = None
-    if len(classes) == 2:
-        area = estimate(auroc(model.decision_function(x_test), test.labels == max(classes)), own, seed)
-    return Probed(chosen, reached, estimate(mcc(test.labels, predicted), own, seed), area, predicted)
+    if len(model.classes_) == 2:
+        area = estimate(auroc(model.decision_function(x_test), test.labels == model.classes_[1]), own, seed)
+    short = Short(n_short, n_fits, _is_short(model)) if n_short else None
+    return Probed(chosen, reached, estimate(mcc(test.labels, predicted), own, seed), area, predicted, short)
 
 
 def compare(first: Probed, second: Probed, test: Labelled, seed: int = 0) -> Compared:
@@ -160,5 +164,9 @@ def _fitted(x: Any, labels: NDArray[np.int64], penalty: float) -> Any:
     except ImportError as error:
         raise MissingDependency("scikit-learn", "downstream") from error
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the last steps change no class
+        warnings.simplefilter("ignore", ConvergenceWarning)  # said once, of all fits: `Short`
         return LogisticRegression(C=penalty, max_iter=ITERATIONS).fit(x, labels)
+
+
+def _is_short(model: Any) -> bool:
+    return bool(model.n_iter_.max() >= ITERATIONS)

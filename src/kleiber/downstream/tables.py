@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kleiber.errors import DataError
 
-__all__ = ["Labelled", "read_table"]
+__all__ = ["Labelled", "Tables", "read_table", "read_tables"]
 
 LETTERS = frozenset("ACGTNRYSWKMBDHV")
 
@@ -35,6 +35,36 @@ class Labelled:
     def only(self, which: NDArray[np.bool_]) -> Labelled:
         """Return the rows where `which`, (n,), is true."""
         return Labelled([self.sequences[i] for i in np.flatnonzero(which)], self.labels[which])
+
+
+Tables = tuple[Labelled, Labelled, Labelled]
+"""What a classifier is fitted on, what chooses among several, and what the chosen one is scored on, once."""
+
+
+def read_tables(train: Path, dev: Path | None, test: Path) -> Tables:
+    """Read the train, dev and test tables.
+
+    Without a dev table every tenth row of the train table is taken for it.
+
+    Raises
+    ------
+    DataError
+        As `read_table`; also when the train table has one class alone, or another table a class that it lacks.
+    """
+    known, tested = read_table(train), read_table(test)
+    is_dev = np.arange(len(known)) % 10 == 9
+    tables = (known, read_table(dev), tested) if dev else (known.only(~is_dev), known.only(is_dev), tested)
+    classes = set(tables[0].labels.tolist())
+    if len(classes) < 2:
+        raise DataError(f"{train} has one class alone: there is nothing to learn.")
+    for path, table in ((dev or train, tables[1]), (test, tested)):
+        if not len(table):
+            raise DataError(
+                f"{path} has {len(known)} rows, too few to take every tenth for choosing: name a dev table."
+            )
+        if strange := set(table.labels.tolist()) - classes:
+            raise DataError(f"{path} has the class {min(strange)}, which {train} lacks.")
+    return tables
 
 
 def read_table(path: Path) -> Labelled:

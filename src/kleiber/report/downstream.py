@@ -6,6 +6,7 @@ observations); here they are shown, beside what counts of words reach without a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -18,6 +19,9 @@ __all__ = ["downstream_figures", "downstream_sentences"]
 
 GROUP = "Downstream"
 NAMES = {"auroc": "AUROC", "mcc": "MCC", "spearman": "Spearman"}
+CHANCE = {"auroc": 0.5, "mcc": 0.0, "spearman": 0.0}
+COUNTS = {"MARKOV": "counts (chain)", "TWO_SIDED": "counts (two-sided)"}  # by the keys of `kleiber score`
+DASHES, DOTS = ([1, 0], [8, 3], [3, 2], [8, 2, 2, 2]), [1, 4]  # of opponents, and of chance
 AXES = {
     "bits_per_base": "held-out bits per base",
     "n_params_non_embedding": "N (parameters without embeddings)",
@@ -48,35 +52,48 @@ def downstream_figures(study: StudyOutput) -> list[Figure]:
     for task, facts in _tasks(study).items():
         statistic = str(facts["statistic"])
         points = _points(study, task, statistic)
-        for column, title in AXES.items() if len(points) else ():
-            rows = points.select("arm", "size", column, "value", "low", "high")
-            linear = alt.X(f"{column}:Q", title=title, scale=alt.Scale(zero=False))
-            x = linear if column == "bits_per_base" else log_axis(alt.X, column, title)
-            y = alt.Y("value:Q", title=f"{task}: {NAMES[statistic]}", scale=alt.Scale(zero=False))
-            colour = arm_colour(study.arms)
-            marks = (
-                layer()
-                .mark_point(filled=True, size=60)
-                .encode(
-                    x=x,
-                    y=y,
-                    color=colour,
-                    tooltip=tooltip("arm:N", "size:N", f"{column}:Q", "value:Q", "low:Q", "high:Q"),
-                )
-            )
-            bars = layer().mark_rule().encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
-            drawn.append(
-                figure(
-                    f"downstream-{task}-{column}",
-                    GROUP,
-                    f"{task} against {title}",
-                    f"Each point is an annealed model; lines are 95 % intervals of its {NAMES[statistic]}.",
-                    f"{NAMES[statistic]} of {task} for {len(rows)} models against {title}.",
-                    rows,
-                    [bars, marks],
-                )
-            )
+        beside = [{"kind": "opponent", "opponent": name, "value": value} for name, value in _opponents(facts).items()]
+        beside.append({"kind": "opponent", "opponent": "chance", "value": CHANCE[statistic]})
+        for column in AXES if len(points) else ():
+            rows = points.select(pl.lit("model").alias("kind"), "arm", "size", column, "value", "low", "high")
+            drawn.append(_figure(study.arms, task, statistic, column, [*rows.iter_rows(named=True), *beside]))
     return drawn
+
+
+def _figure(arms: Sequence[str], task: str, statistic: str, column: str, rows: list[dict[str, Any]]) -> Figure:
+    """Draw one task's scores against one quantity, with lines for what needs no network."""
+    name, title = NAMES[statistic], AXES[column]
+    linear = alt.X(f"{column}:Q", title=title, scale=alt.Scale(zero=False))
+    x = linear if column == "bits_per_base" else log_axis(alt.X, column, title)
+    y = alt.Y("value:Q", title=f"{task}: {name}", scale=alt.Scale(zero=False))
+    colour, models = arm_colour(arms), layer("model")
+    known = tooltip("arm:N", "size:N", f"{column}:Q", "value:Q", "low:Q", "high:Q")
+    names = [row["opponent"] for row in rows if row["kind"] == "opponent"]
+    dashes = [DASHES[i % len(DASHES)] for i in range(len(names) - 1)] + [DOTS]
+    dash = alt.StrokeDash("opponent:N", title="without a network", scale=alt.Scale(domain=names, range=dashes))
+    lines = layer("opponent").mark_rule(color="#8a8f98", strokeWidth=1.6)
+    bars = models.transform_filter("isValid(datum.low)").mark_rule()
+    n_models = sum(row["kind"] == "model" for row in rows)
+    return figure(
+        f"downstream-{task}-{column}",
+        GROUP,
+        f"{task} against {title}",
+        f"Each point is an annealed model; lines through them are 95 % intervals of its {name}. Grey: what is reached "
+        "without a network.",
+        f"{name} of {task} for {n_models} models against {title}, with grey lines for what needs no network.",
+        rows,
+        [
+            lines.encode(y=y, strokeDash=dash, tooltip=tooltip("opponent:N", "value:Q")),
+            bars.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour),
+            models.mark_point(filled=True, size=60).encode(x=x, y=y, color=colour, tooltip=known),
+        ],
+    )
+
+
+def _opponents(facts: dict[str, Any]) -> dict[str, float]:
+    """Return what each opponent reaches, by a name for people."""
+    found = facts.get("opponents") or {}
+    return {COUNTS.get(key, key): value[0] for key, value in found.items() if value[0] is not None}
 
 
 def downstream_sentences(study: StudyOutput) -> list[str]:
@@ -108,7 +125,7 @@ def _of_task(study: StudyOutput, task: str, facts: dict[str, Any]) -> list[str]:
             f"{task}: rank correlation of error and bits per base over {facts['n_models']} models of "
             f"{facts['n_runs']} runs: {rank:+.2f} ({known}).{what}"
         )
-    beside = [f"{key} {value[0]:.3f}" for key, value in (facts.get("opponents") or {}).items() if value[0] is not None]
+    beside = [f"{key} {value:.3f}" for key, value in _opponents(facts).items()]
     if beside:
         sentences.append(f"{task}, without a network ({name}): {', '.join(beside)}.")
     return sentences

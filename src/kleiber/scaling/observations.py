@@ -265,6 +265,9 @@ def _choose(rows: Rows, asked: Mapping[str, str]) -> dict[str, Any]:
     for key in QUANTITIES:
         if key in wide:
             chosen[key] = Header(wide[key], (), 1.0, False, "")
+        elif key == "se" and OWN in rows.table.columns and "loss" in asked:  # loss_se is that of loss alone
+            if (own := f"{chosen['loss'].name}_se") in rows.table.columns:
+                chosen[key] = header(own)
         elif key not in chosen:
             optional = key in ("unique", "se") or (key == "C" and {"N", "D"} <= chosen.keys())
             if one := choose(rows.table, key, rows.name, rows.warnings, optional):

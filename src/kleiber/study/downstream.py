@@ -1,53 +1,95 @@
 """What every annealed model of a study is good for: ``downstream.json`` beside each checkpoint, columns for the table.
 
-Models are scored one after the other when all are trained, with the threads that the study settled, so that a killed
-study goes on to the same bytes. What counts of words and k-mers reach is found once, in ``downstream/``.
+What a task reads is looked at before anything long begins, and once more with the genome, before any model is trained:
+a label that is not there must not be found out after a night. Models are scored one after the other when all are
+trained, in fp32 and in batches that no number of threads changes, so that a killed study goes on to the same bytes.
+What counts of words and k-mers reach is found once, in ``downstream/``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from kleiber.downstream.config import Task
+from kleiber.downstream.labels import Choice, Harmful, Labels
 from kleiber.downstream.statistics import Estimate, cluster_numbers, estimate, spearman
+from kleiber.downstream.tables import Tables, read_tables
+from kleiber.downstream.variants import VariantFile
+from kleiber.errors import ConfigError, MissingDependency
 from kleiber.genome.reference import Reference
 from kleiber.storage import fingerprint, read_manifest, write_atomic, write_manifest
 from kleiber.study import stages, training
 from kleiber.study.config import Study
-from kleiber.study.machine import machine
 from kleiber.study.progress import Narrator
 from kleiber.train.config import Run
 
-if TYPE_CHECKING:
-    from kleiber.downstream.labels import Agreement, Labels
+__all__ = ["RESULTS", "check_tasks", "joined", "prepare_tasks", "score_downstream", "summary"]
 
-__all__ = ["RESULTS", "joined", "score_downstream", "summary"]
-
-RESULTS = "downstream.json"
+RESULTS, OPPONENTS = "downstream.json", "opponents.json"
 
 
-def score_downstream(study: Study, out: Path, say: Narrator, devices: int = 0) -> None:
-    """Score every annealed model that is not scored yet, and the opponents once.
+def check_tasks(study: Study) -> None:
+    """Refuse tasks whose files or packages are not there; takes no time.
 
-    Parameters
-    ----------
-    devices
-        As the engine has them.
+    Raises
+    ------
+    ConfigError
+        When a file is missing; names the task.
+    MissingDependency
+        When tables are to be probed without scikit-learn.
     """
+    for name, task in study.downstream.items():
+        for path in task.files:
+            if not Path(path).is_file():
+                raise ConfigError(f"There is no file {path}, which [downstream] {name} of the study names.")
+        if task.train and find_spec("sklearn") is None:
+            raise MissingDependency("scikit-learn", "downstream")
+
+
+def prepare_tasks(study: Study, out: Path) -> None:
+    """Read all that tasks name, note it, and build the references of those that have their own.
+
+    Raises
+    ------
+    ConfigError, DataError, UnknownName
+        When something is damaged, or cannot be scored: labels, alleles, contigs, classes.
+    StateError
+        When a file has changed since the study began.
+    """
+    for name, task in study.downstream.items():
+        folder = out / "downstream" / name
+        if read_manifest(folder) is not None:
+            continue
+        inputs = {path: fingerprint(path) for path in task.files}
+        if task.variants:
+            if task.reference:
+                Reference.build(task.reference, folder / "reference")
+            _labels(task, folder).rehearse()
+        else:
+            _tables(task)
+        write_manifest(folder, {"inputs": inputs})
+    stages.refuse_changed_inputs(out)
+
+
+def score_downstream(study: Study, out: Path, say: Narrator) -> None:
+    """Score every annealed model that is not scored yet, and the opponents once."""
     if not study.downstream:
         return
     import torch
 
     from kleiber.model.weights import load_model
 
-    torch.set_num_threads(int(machine(study, stages.planned(study, out), out, devices)["threads"]))
-    _begin(study, out)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    _score_opponents(study, out)
     for unit in study.units():
         run = training.run_of(study, out, unit)
         tokenizer = stages.tokenizer_of(study, out, study.arms[unit.arm].tokenizer)
@@ -55,10 +97,10 @@ def score_downstream(study: Study, out: Path, say: Narrator, devices: int = 0) -
             checkpoint = training.run_folder(out, run) / "checkpoints" / f"step-{row['steps']}"
             if (checkpoint / RESULTS).exists():
                 continue
-            model = load_model(checkpoint)
+            model = load_model(checkpoint).to(device)
             found: dict[str, float | None] = {}
             for name, task in study.downstream.items():
-                for key, value in _scored(task, out / "downstream" / name, model, tokenizer, study).items():
+                for key, value in _scored(task, out / "downstream" / name, model, tokenizer, study, say).items():
                     found |= _columns(name, key, value)
             write_atomic(checkpoint / RESULTS, json.dumps(found, indent=1) + "\n")
         say.line(f"  {run.name:<40} scored downstream")
@@ -68,37 +110,29 @@ def _rows(out: Path, run: Run) -> list[dict[str, Any]]:
     return json.loads((training.run_folder(out, run) / "rows.json").read_bytes())["rows"]
 
 
-def _begin(study: Study, out: Path) -> None:
-    """Build what tasks read, note their inputs, and score the opponents."""
+def _score_opponents(study: Study, out: Path) -> None:
     for name, task in study.downstream.items():
         folder = out / "downstream" / name
-        if read_manifest(folder) is not None:
+        if (folder / OPPONENTS).exists():
             continue
-        folder.mkdir(parents=True, exist_ok=True)
-        if task.reference:
-            Reference.build(task.reference, folder / "reference")
         found = _variant_opponents(study, out, task, folder) if task.variants else _table_opponents(task)
-        opponents = {key: [value.value, *(value.interval or (None, None))] for key, value in found.items()}
-        inputs = {path: fingerprint(path) for path in task.files}
-        write_manifest(folder, {"inputs": inputs, "opponents": opponents})
-    stages.refuse_changed_inputs(out)
+        opponents = {key: [_finite(value.value), *(value.interval or (None, None))] for key, value in found.items()}
+        write_atomic(folder / OPPONENTS, json.dumps(opponents, indent=1) + "\n")
 
 
-def _labelled(task: Task, folder: Path) -> Labels:
+def _labels(task: Task, folder: Path) -> Labels:
     """Return the labels of a task's variants, none read yet; `folder` is the task's."""
-    from kleiber.downstream.labels import Labels
-    from kleiber.downstream.variants import VariantFile
-
     at = folder / "reference" if task.reference else folder.parents[1] / "genome" / "reference"
     source = VariantFile(Path(task.variants), Reference.open(at))
-    return Labels(source, task.label, task.positive, task.negative, task.cluster)
+    harmful: Harmful = "low" if task.harmful == "low" else "high"
+    return Labels(source, task.label, task.positive, task.negative, task.cluster, harmful)
 
 
-def _agreements(labels: Labels) -> list[Agreement]:
-    return labels.agreements(None if labels.is_numeric else labels.choose())
+def _choice(labels: Labels) -> Choice | None:
+    return None if labels.is_numeric else labels.choose()
 
 
-def _scored(task: Task, folder: Path, model: Any, tokenizer: Any, study: Study) -> dict[str, Estimate]:
+def _scored(task: Task, folder: Path, model: Any, tokenizer: Any, study: Study, say: Narrator) -> dict[str, Estimate]:
     """Return what a model reaches at one task, by the name of the statistic."""
     from kleiber.downstream.alleles import Layout
     from kleiber.downstream.likelihood import allele_scores, embedded_tables
@@ -106,27 +140,30 @@ def _scored(task: Task, folder: Path, model: Any, tokenizer: Any, study: Study) 
     from kleiber.downstream.score import score_variants
 
     if task.variants:
-        labels = _labelled(task, folder)
+        labels = _labels(task, folder)
         layout = Layout(labels.source.reference, tokenizer, study.train.row_tokens)
-        scorer = partial(allele_scores, model, distance=False)
+        scorer = partial(allele_scores, model)
         score_variants(labels.source, layout, scorer, None, False, "MODEL", None, labels, distance=False)
-        return next(one.statistics for one in _agreements(labels) if one.score == "MODEL_LLR")
+        return next(one.statistics for one in labels.agreements(_choice(labels)) if one.score == "MODEL_LLR")
     tables = _tables(task)
     reached = probe(embedded_tables(model, tokenizer, tables), tables)
+    if reached.short:
+        say.line(f"  {folder.name}: {reached.short}")
     return {"mcc": reached.mcc}
 
 
 def _variant_opponents(study: Study, out: Path, task: Task, folder: Path) -> dict[str, Estimate]:
     """Return what counts of training DNA, and scores that the file bears, reach; the first statistic of each."""
     from kleiber.downstream.opponents import count_ratios, count_territory
+    from kleiber.downstream.score import by_site, in_chunks
 
     counts = count_territory(stages.corpus_of(study, out, next(iter(study.arms))))
-    labels = _labelled(task, folder)
-    for site in labels.source:
-        ratios = count_ratios(counts, labels.source.reference, site.variants)
-        harm: dict[str, Any] = {name: -ratio for name, ratio in ratios.items()}
-        labels.add(site, harm)
-    return {one.score: next(iter(one.statistics.values())) for one in _agreements(labels)}
+    labels = _labels(task, folder)
+    for sites, variants in in_chunks(labels.source):
+        ratios = count_ratios(counts, labels.source.reference, variants)
+        for site, harm in by_site(sites, {name: -ratio for name, ratio in ratios.items()}):
+            labels.add(site, harm)
+    return {one.score: next(iter(one.statistics.values())) for one in labels.agreements(_choice(labels))}
 
 
 def _table_opponents(task: Task) -> dict[str, Estimate]:
@@ -136,20 +173,19 @@ def _table_opponents(task: Task) -> dict[str, Estimate]:
     return {"k-mer counts": probe(kmer_features(tables), tables).mcc}
 
 
-def _tables(task: Task) -> Any:
-    from kleiber.downstream.probe import every_tenth
-    from kleiber.downstream.tables import read_table
-
-    train, test = read_table(Path(task.train)), read_table(Path(task.test))
-    fitted, dev = (train, read_table(Path(task.dev))) if task.dev else every_tenth(train)
-    return fitted, dev, test
+def _tables(task: Task) -> Tables:
+    return read_tables(Path(task.train), Path(task.dev) if task.dev else None, Path(task.test))
 
 
 def _columns(name: str, key: str, value: Estimate) -> dict[str, float | None]:
     """Return the columns of one statistic; an error falls where the model gets better, as a loss does."""
     low, high = value.interval or (None, None)
-    columns = {f"{name}_{key}": value.value, f"{name}_{key}_low": low, f"{name}_{key}_high": high}
-    return columns | ({} if key == "auprc" else {f"{name}_error": 1 - value.value})
+    columns = {f"{name}_{key}": _finite(value.value), f"{name}_{key}_low": low, f"{name}_{key}_high": high}
+    return columns | ({} if key == "auprc" else {f"{name}_error": _finite(1 - value.value)})
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def joined(study: Study, out: Path, rows: pl.DataFrame, runs: list[Run]) -> pl.DataFrame:
@@ -171,16 +207,14 @@ def summary(study: Study, out: Path, table: pl.DataFrame) -> dict[str, Any]:
     """
     found = {}
     for name in study.downstream:
-        manifest = read_manifest(out / "downstream" / name)
-        assert manifest is not None
         known = table.filter(pl.col(f"{name}_error").is_finite() & pl.col("bits_per_base").is_finite())
         columns = (known[f"{name}_error"].to_numpy(), known["bits_per_base"].to_numpy())
         value = estimate(spearman(*columns), cluster_numbers(known["run"].to_list()), study.study.seed)
         key = next(key for key in ("auroc", "mcc", "spearman") if f"{name}_{key}" in table.columns)
         found[name] = {
             "statistic": key,
-            "opponents": manifest["opponents"],
-            "rank_correlation": value.value if np.isfinite(value.value) else None,
+            "opponents": json.loads((out / "downstream" / name / OPPONENTS).read_bytes()),
+            "rank_correlation": _finite(value.value),
             "interval": None if value.interval is None else list(value.interval),
             "n_models": value.n,
             "n_runs": value.n_clusters,

@@ -52,7 +52,7 @@ def run_study(path: Path, out: Path, engine: Engine = POOL) -> Path:
     with locked(out):
         _prepare(study, path, out, say, engine)
         training.train_all(study, out, say, engine)
-        downstream.score_downstream(study, out, say, engine.devices)
+        downstream.score_downstream(study, out, say)
         with say.stage("observations and laws"):
             analysis.analyse(study, out)
         with say.stage("figures and report"):
@@ -111,7 +111,9 @@ def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:
         say.line(f"{named} or its panel is not there: the study reads the embedded data instead.")
     try:
         with say.stage("genome"):
+            downstream.check_tasks(study)
             reference, panel = stages.genome(study, out, say.line)
+            downstream.prepare_tasks(study, out)
     except KleiberError:
         if not was_there:
             shutil.rmtree(out, ignore_errors=True)
