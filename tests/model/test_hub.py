@@ -87,7 +87,7 @@ def test_without_kleiber(made, tmp_path):
     close(logits, expected(model))
     with torch.no_grad():
         close(hidden, model.bert(IDS, MASK))
-    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.kinds import load
 
     ids = load(folder / "ours" / "tokenizer.json").encode(np.frombuffer(b"ACGTTGCAAC", np.uint8))
     assert words == [1, *ids.tolist(), 2]

@@ -85,7 +85,7 @@ def train(
     from kleiber.storage import digest, locked, write_atomic
     from kleiber.study.progress import Narrator
     from kleiber.study.territory import territory_lines
-    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.kinds import load
     from kleiber.train.config import ORIGINAL_WINDOW, Run
     from kleiber.train.devices import leave
     from kleiber.train.intervals import lay_intervals
@@ -240,7 +240,7 @@ def load_with_tokenizer(checkpoint: Path, tokenizer: Path | None) -> tuple[Any, 
 
     from kleiber.errors import DataError
     from kleiber.model.weights import load_model
-    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.kinds import load
 
     model = load_model(checkpoint)
     beside = tokenizer or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "tokenizer.json"

@@ -95,7 +95,7 @@ def info(tokenizer: Path, *source: Path, json: Annotated[bool, Flag] = False) ->
     import numpy as np
 
     from kleiber.tokens.bpe import BPETokenizer
-    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.kinds import load
     from kleiber.tokens.train import WINDOW
 
     loaded = load(tokenizer)
@@ -149,7 +149,7 @@ def encode(
 
     import numpy as np
 
-    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.kinds import load
 
     loaded = load(tokenizer)
     for _, text in _sequences(source) if source else _standard_input():
@@ -174,7 +174,7 @@ def decode(tokenizer: Path) -> None:
     import numpy as np
 
     from kleiber.errors import DataError
-    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.kinds import load
 
     loaded = load(tokenizer)
     for number, line in enumerate(sys.stdin, 1):

@@ -21,7 +21,8 @@ from kleiber.model import attention, dnabert2, pretrained, shortconv
 from kleiber.model.config import CONV_WIDTH, ModelConfig
 from kleiber.model.weights import TIED, load_weights
 from kleiber.storage import staged_folder
-from kleiber.tokens.tokenizer import SPECIALS, load
+from kleiber.tokens.kinds import load
+from kleiber.tokens.tokenizer import SPECIALS
 
 __all__ = ["export_model", "import_model", "modelling_code"]
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from kleiber.genome.rules import POLICIES
-
-if TYPE_CHECKING:
-    from kleiber.study.config import Arm, Genome
+from kleiber.study.tables import Arm, Genome
 
 __all__ = ["check_genome"]
 

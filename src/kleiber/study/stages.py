@@ -29,7 +29,8 @@ from kleiber.study.config import EMBEDDED, Genome, Study
 from kleiber.study.plan import Plan, plan
 from kleiber.study.populations import arm_samples, panel_samples, side_files
 from kleiber.study.territory import outline, tell_territory
-from kleiber.tokens.tokenizer import Tokenizer, load
+from kleiber.tokens.kinds import load
+from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.tokens.train import WINDOW, train_tokenizer
 from kleiber.train.config import ORIGINAL_WINDOW
 
