@@ -1,5 +1,6 @@
-"""The rules of the house, as tests: one direction of imports, short files, light starts, every verb with an example."""
+"""The rules of the house, as tests: imports without circles, short files, no copies, light starts, examples."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def run(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT)
 
 
-def test_imports_go_one_way():
+def test_imports_go_one_way_and_never_in_circles():
     result = subprocess.run([Path(sys.executable).parent / "lint-imports"], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -33,6 +34,33 @@ def test_a_file_is_read_in_a_sitting(path):
     lines = path.read_text().splitlines()
     assert len(lines) <= 460
     assert not lines or path.read_text().startswith('"""'), "a module says what it is for"
+
+
+def test_nothing_is_written_twice():
+    """No six lines in a row stand twice; blank lines and indentation do not count, nor do imports, which have to."""
+    seen: dict[tuple[str, ...], str] = {}
+    twice = []
+    for path in MODULES:
+        lines = own_lines(path)
+        for k in range(len(lines) - 5):
+            where = f"{module_name(path)}:{lines[k][0]}"
+            first = seen.setdefault(tuple(line for _, line in lines[k : k + 6]), where)
+            if first != where:
+                twice.append(f"{where} is {first}: {lines[k][1]}")
+    assert not twice, "\n".join(twice)
+
+
+def own_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a file that are no imports, with their numbers."""
+    text = path.read_text()
+    imports = {
+        number
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = enumerate(map(str.strip, text.splitlines()), 1)
+    return [(number, line) for number, line in lines if line and number not in imports]
 
 
 def test_everything_but_training_imports_without_torch():
