@@ -159,7 +159,7 @@ class _WithHead(DNABERT2PreTrainedModel):
 
 
 class DNABERT2ForMaskedLM(_WithHead):
-    """The encoder and the tied head: logits (B, S, V), and the mean loss over the labels that are not -100."""
+    """The encoder and the tied head: logits (B, S, V), and the mean loss over labels that are not -100."""
 
     _tied_weights_keys = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}  # noqa: RUF012
 
