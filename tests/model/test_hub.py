@@ -15,8 +15,9 @@ import safetensors.torch
 import torch
 
 from kleiber.errors import DataError
-from kleiber.model.config import ARCHITECTURES, ModelConfig
-from kleiber.model.shortconv import network
+from kleiber.model.architectures import ARCHITECTURES
+from kleiber.model.config import ModelConfig
+from kleiber.model.networks import network
 from kleiber.model.weights import load_model, load_weights
 from kleiber.tokens.train import train_tokenizer
 

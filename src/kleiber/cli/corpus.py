@@ -67,7 +67,7 @@ class Choice:
     reference: Path | None = None
     assemblies: Annotated[tuple[Path, ...], Several] = ()
     chromosomes: str = ""
-    strategy: Literal["reference", "pangenome", "variant"] = "reference"
+    strategy: str = "reference"
     window: int = 700
     holdout: Annotated[tuple[str, ...], Several] = ()
     split: Literal["train", "heldout"] = "train"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -24,10 +24,10 @@ def train(
     out: Path,
     reference: Path | None = None,
     panel: Path | None = None,
-    strategy: Literal["reference", "pangenome", "variant"] = "reference",
+    strategy: str = "reference",
     holdout: Annotated[tuple[str, ...], Several],
     size: str = "0.4M",
-    architecture: Literal["shortconv", "dnabert2"] = "shortconv",
+    architecture: str = "shortconv",
     tokens: Annotated[tuple[float, ...], Several] = (1e6,),
     seed: int = 17,
     init_from: Path | None = None,
@@ -51,7 +51,7 @@ def train(
     panel
         A haplotype store made by `kleiber panel build`; it holds its reference.
     strategy
-        Which windows are read.
+        Which windows are read: reference, pangenome or variant.
     holdout
         Contigs or blocks that are never trained on, and that the model is scored on.
     size
@@ -109,7 +109,7 @@ def train(
         rows = settings.row_tokens * loaded.max_token_length
         window = ORIGINAL_WINDOW if settings.original else rows
         chosen = CorpusConfig(strategy, window, window, holdout)
-        corpus = open_corpus(genome, store if strategy != "reference" else None, chosen, seed)
+        corpus = open_corpus(genome, store if chosen.reads_haplotypes else None, chosen, seed)
         held = open_corpus(genome, None, CorpusConfig("reference", rows, rows, holdout, "heldout"), seed)
         evaluation = held_out(held, loaded, settings, seed, genome, store)
         read = {region.contig for region in corpus.territory}
@@ -347,7 +347,7 @@ def _show_scores(found: dict[str, Any]) -> None:
 def info(
     model: str,
     *,
-    architecture: Literal["shortconv", "dnabert2"] = "dnabert2",
+    architecture: str = "dnabert2",
     vocab_size: int = 4096,
     length: int = 128,
     json: Annotated[bool, Flag] = False,

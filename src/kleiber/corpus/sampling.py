@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from kleiber import counter
 from kleiber.corpus import draws
-from kleiber.corpus.config import STRATEGIES, CorpusConfig
+from kleiber.corpus.config import CorpusConfig
 from kleiber.corpus.regions import as_array, territory, unique_part
+from kleiber.corpus.strategies import STRATEGIES, Candidates
 from kleiber.errors import ConfigError
 from kleiber.genome.assembly import Region, assembled, left_out
 from kleiber.genome.haplotypes import ROOM, carried
@@ -31,12 +32,14 @@ from kleiber.genome.reference import Reference
 from kleiber.genome.store import Store, empty_store
 from kleiber.storage import digest
 
-__all__ = ["COMPLEMENT", "STRATEGIES", "Corpus", "CorpusConfig", "open_corpus"]
+__all__ = ["COMPLEMENT", "Corpus", "CorpusConfig", "open_corpus"]
 
+Ints = NDArray[np.int64]
 WINDOWS = np.uint64(counter.stream_id("windows"))
 STRANDS = np.uint64(counter.stream_id("strands"))
 GROUPS = np.uint64(counter.stream_id("groups"))
 PATIENCE = 50  # rounds of rejection after which a corpus looks whether there is any window at all
+ENDLESS = 100_000  # rounds after which a corpus gives up, where windows that a strategy keeps cannot be counted
 CHUNK = 8192  # windows: what drawing them read of the store is still in the cache when they are copied
 
 
@@ -50,9 +53,9 @@ def open_corpus(reference: Reference, panel: Panel | None, config: CorpusConfig,
     UnknownSample, UnknownContig
         When one of the configuration is not there.
     """
-    if config.strategy != "reference" and panel is None:
+    if config.reads_haplotypes and panel is None:
         raise ConfigError(f"The strategy {config.strategy!r} samples haplotypes and needs a panel.")
-    return Corpus(reference, panel if config.strategy != "reference" else None, config, seed)
+    return Corpus(reference, panel if config.reads_haplotypes else None, config, seed)
 
 
 class Corpus:
@@ -107,7 +110,7 @@ class Corpus:
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """Return window `index` (any from 0): uint8 ASCII, shape (window,), or of its own length in span mode."""
         if self.config.mode == "anchored":
-            return self.rows(np.array([index]), self.config.window)[0]
+            return self.rows(np.array([index]), self.config.window).reshape(-1)
         indices = np.array([index], np.int64)
         region, rank, start = self._draw(indices)
         part = self._part_of(int(region[0]))
@@ -116,7 +119,7 @@ class Corpus:
         out = np.empty((1, length), np.uint8)
         draws.fill(part.bases, part.store, part.n_slots, part.slots, np.zeros(1, np.int64), rank, start, out)
         self._turn(indices, out)
-        return out[0]
+        return out.reshape(-1)
 
     def batch(self, indices: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Return many windows, shape (n, window)."""
@@ -297,7 +300,7 @@ class Corpus:
         for stretches, exists in self.panel.stretches(region.contig, region.start, region.end):
             yield [Region(region.contig, start, end) for start, end in stretches], exists
 
-    def _part(self, contig: str, store: Store, n_slots: int, slots: NDArray, regions: NDArray) -> _Part:
+    def _part(self, contig: str, store: Store, n_slots: int, slots: Ints, regions: Ints) -> _Part:
         last, n_valid = np.empty(len(regions), np.int64), np.empty((len(regions), 2), np.int64)
         draws.count_valid(store, n_slots, slots, regions, self.config.readable, self._is_span, last, n_valid)
         return _Part(contig, self.reference.bases(contig), store, n_slots, slots, regions, last, n_valid)
@@ -305,7 +308,7 @@ class Corpus:
     def _part_of(self, region: int) -> _Part:
         return self._parts[int(np.searchsorted(self._part_ends, region, side="right"))]
 
-    def _by_part(self, region: NDArray, which: NDArray) -> Iterator[tuple[_Part, NDArray]]:
+    def _by_part(self, region: Ints, which: Ints) -> Iterator[tuple[_Part, Ints]]:
         """Yield each part with those of the numbers `which` whose region is in it."""
         if len(self._parts) == 1:
             yield self._parts[0], which
@@ -314,7 +317,7 @@ class Corpus:
         for number in np.unique(owner):
             yield self._parts[number], which[owner == number]
 
-    def _draw(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+    def _draw(self, indices: Ints) -> tuple[Ints, Ints, Ints]:
         """Return (region, rank of the slot in its part, start) of each window."""
         n = len(indices)
         used = np.zeros(n, np.uint64)
@@ -322,15 +325,17 @@ class Corpus:
         accepted = np.zeros(n, bool)
         waiting = np.arange(n)
         seed = np.uint64(self.seed)
-        config = self.config
+        config, keeps = self.config, STRATEGIES[self.config.strategy].keeps
         group = np.full(n, -1, np.int64)
         if config.groups:
             draws.groups_of(seed, GROUPS, indices, np.cumsum(config.shares), group)
         for round_ in count():
             if not len(waiting):
                 break
-            if round_ == PATIENCE:
+            if round_ == PATIENCE and config.strategy == "variant":
                 self._refuse_endless()
+            if round_ == ENDLESS and config.strategy != "variant":
+                raise ConfigError(f"{ENDLESS:,} windows were drawn, and the strategy {config.strategy!r} keeps none.")
             several = len(waiting) < n
             columns = [used, region, rank, start, group]
             mine = [column[waiting] for column in columns] if several else columns
@@ -344,8 +349,15 @@ class Corpus:
             for part, which in self._by_part(region, waiting):
                 draws.accept(
                     part.store, part.n_slots, part.slots, which, region, rank, start, self._stops, self._last,
-                    config.readable, config.window, config.strategy == "variant", self._is_span, accepted,
+                    config.readable, self._is_span, accepted,
                 )  # fmt: skip
+                if keeps is not None:
+                    valid = which[accepted[which]]
+                    slots, starts = part.slots[rank[valid]], start[valid]
+                    drawn = Candidates(
+                        part.bases, part.store, part.n_slots, slots, starts, config.window, self._is_span
+                    )
+                    accepted[valid] = keeps(drawn)
             waiting = waiting[~accepted[waiting]]
         return region, rank, start
 
@@ -364,7 +376,8 @@ class Corpus:
     def _is_turned(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         probe = np.full((len(indices), 1), ord("A"), np.uint8)
         self._turn(indices, probe)
-        return probe[:, 0] != ord("A")
+        turned: NDArray[np.bool_] = probe[:, 0] != ord("A")
+        return turned
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, Seque
 
 from kleiber.model.config import ModelConfig
 from kleiber.model.dnabert2 import Embeddings, Encoder, Head
-from kleiber.model.shortconv import NETWORKS
+from kleiber.model.networks import NETWORKS
 
 __all__ = [
     "DNABERT2Config",

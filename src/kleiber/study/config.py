@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
+from kleiber.corpus.strategies import STRATEGIES
 from kleiber.downstream.config import Task
 from kleiber.errors import ConfigError, UnknownName
 from kleiber.genome.rules import PanelRules, RecordRules
 from kleiber.genome.sources import find_source
-from kleiber.model.config import ARCHITECTURES
+from kleiber.model.architectures import ARCHITECTURES
 from kleiber.study.checks import check_genome
 from kleiber.study.paths import EMBEDDED as EMBEDDED
 from kleiber.study.paths import resolve_paths
@@ -27,7 +28,6 @@ from kleiber.train.config import TrainConfig
 
 __all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Model", "Study", "Tune", "Unit", "load_study", "parse_study"]
 
-SAMPLINGS = ("reference", "pangenome", "variant")
 LARGEST = 1 << 20  # bytes of a study file
 MOST_RUNS = 100_000
 _PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
@@ -254,9 +254,9 @@ def _check_values(study: Study, name: str) -> None:
     if not study.arms:
         refuse("[arms]", "is empty; name at least one corpus and tokenizer.")
     for arm, entry in study.arms.items():
-        if entry.sampling not in SAMPLINGS:
-            raise UnknownName(entry.sampling, SAMPLINGS, f"[arms] {arm} of {name}", "sampling")
-        if entry.sampling != "reference" and not (study.genome.panel or study.genome.assemblies):
+        if entry.sampling not in STRATEGIES:
+            raise UnknownName(entry.sampling, STRATEGIES, f"[arms] {arm} of {name}", "sampling")
+        if STRATEGIES[entry.sampling].reads_haplotypes and not (study.genome.panel or study.genome.assemblies):
             refuse(f"[arms] {arm}", f"needs a panel to sample {entry.sampling!r}; add `panel = [...]` to [genome].")
         if not 0 <= entry.reverse_complement <= 1:
             refuse(f"[arms] {arm} reverse_complement", f"must be from 0 to 1, not {entry.reverse_complement}.")

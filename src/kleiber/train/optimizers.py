@@ -13,17 +13,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from math import sqrt
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from kleiber.model.dnabert2 import DNABERT2
-from kleiber.train.config import Run
+from kleiber.train.config import OPTIMIZERS, Run, TrainConfig
 from kleiber.train.devices import whole
 
-__all__ = ["MOMENTS", "Muon", "Optimizers", "muon_flops", "orthogonalise"]
+__all__ = ["MatrixOptimizer", "Muon", "Optimizers", "moments", "muon_flops", "orthogonalise"]
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic iteration: steep at 0, so that five steps are enough
 STEPS = 5
@@ -62,7 +63,35 @@ def muon_flops(rows: int, columns: int) -> int:
     return STEPS * (2 * 2 * short * short * long + 2 * short**3)
 
 
-class Muon(torch.optim.Optimizer):
+class MatrixOptimizer(torch.optim.Optimizer):
+    """What changes hidden matrices, when AdamW does not (see `kleiber.train.config.OPTIMIZERS`).
+
+    Attributes
+    ----------
+    moments
+        What it remembers of a parameter by these names: tensors of the parameter's shape.
+    """
+
+    moments: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def of(cls, parameters: Iterable[tuple[Tensor, int]], train: TrainConfig, lr: float | Tensor) -> Self:
+        """Make it for parameters, each with the number of matrices stacked in it; a rate may be a tensor ().
+
+        Raises
+        ------
+        NotImplementedError
+            Here; a kind of optimizer says how it is made.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def flops(rows: int, columns: int) -> int:
+        """Count the operations of its own products in a step of one matrix."""
+        return 0
+
+
+class Muon(MatrixOptimizer):
     """Momentum, orthogonalised, for stacks of hidden matrices.
 
     Parameters
@@ -78,6 +107,15 @@ class Muon(torch.optim.Optimizer):
     lr
         The first rate; a tensor (), where the matrices are, can be changed between the replays of a recorded step.
     """
+
+    moments = ("momentum",)
+    flops = staticmethod(muon_flops)
+
+    @classmethod
+    def of(cls, parameters: Iterable[tuple[Tensor, int]], train: TrainConfig, lr: float | Tensor) -> Self:
+        """Make it by ``[train]``; a tensor of a rate is ()."""
+        dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
+        return cls(parameters, train.momentum, train.weight_decay, dtype, lr)
 
     def __init__(
         self,
@@ -133,11 +171,9 @@ class Muon(torch.optim.Optimizer):
         return found
 
 
-MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
-    torch.optim.AdamW: ("exp_avg", "exp_avg_sq", "step"),
-    Muon: ("momentum",),
-}
-"""What each kind of optimizer remembers of a parameter; all of its shape, but for the count of steps."""
+def moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """Return the names of what an optimizer remembers of a parameter; all but AdamW's step have its shape."""
+    return optimizer.moments if isinstance(optimizer, MatrixOptimizer) else ("exp_avg", "exp_avg_sq", "step")
 
 
 class Optimizers:
@@ -148,7 +184,7 @@ class Optimizers:
     peaks
         The peak rate of each, AdamW's first.
     flops
-        Operations of Muon's own products in one step; AdamW has none.
+        Operations of the products of Muon, or of what takes its place, in one step; AdamW has none.
 
     Parameters
     ----------
@@ -163,7 +199,8 @@ class Optimizers:
         def first_rate() -> float | Tensor:
             return torch.zeros((), device=device) if is_recorded else 0.0
 
-        hidden = {n: p for n, p in model.named_parameters() if train.optimizer == "muon" and _is_hidden(n, p)}
+        kind = OPTIMIZERS[train.optimizer].matrices
+        hidden = {n: p for n, p in model.named_parameters() if kind and _is_hidden(n, p)}
         others = [p for n, p in model.named_parameters() if n not in hidden]
         decayed = [p for p in others if p.ndim == 2 or train.original]
         plain = [p for p in others if not (p.ndim == 2 or train.original)]
@@ -177,9 +214,9 @@ class Optimizers:
         self.peaks, self.flops = [train.peak_lr(run.model)], 0
         if hidden:
             stacks = [(p, next((k for end, k in STACKED.items() if n.endswith(end)), 1)) for n, p in hidden.items()]
-            self.flops = sum(k * muon_flops(p.shape[0] // k, p.shape[1]) for p, k in stacks)
-            dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
-            self.parts.append(Muon(stacks, train.momentum, train.weight_decay, dtype, first_rate()))
+            made: type[MatrixOptimizer] = resolve_name(kind)
+            self.flops = sum(k * made.flops(p.shape[0] // k, p.shape[1]) for p, k in stacks)
+            self.parts.append(made.of(stacks, train, first_rate()))
             self.peaks.append(train.muon_lr)
 
         self.owner = {p: each for each in self.parts for group in each.param_groups for p in group["params"]}
