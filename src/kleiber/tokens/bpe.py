@@ -92,7 +92,7 @@ class BPETokenizer(Tokenizer):
         size = self.vocab_size - FIRST
         draws = counter.uniforms(0, counter.stream_id("pairs"), 0, 2 * n).reshape(2, n)
         left, right = (FIRST + (row * size).astype(np.int64) for row in draws)
-        return _count_fits(left, right, self._pairs) / n
+        return float(_count_fits(left, right, self._pairs) / n)
 
     @classmethod
     def from_spec(cls, spec: str, windows: NDArray[np.uint8], max_token_length: int) -> Self | None:
