@@ -118,6 +118,14 @@ def verbs() -> list[list[str]]:
     return list(walk(app, []))
 
 
+def test_shells_complete_every_verb():
+    from kleiber.cli import app
+
+    for shell in ("bash", "zsh", "fish"):
+        script = app.generate_completion(shell=shell)
+        assert all(verb[-1] in script for verb in verbs())
+
+
 def test_every_verb_has_help_with_an_example(capsys):
     from kleiber.cli import app
 

@@ -11,7 +11,7 @@ import sys
 
 from cyclopts import App
 
-from kleiber.cli import corpus, download, downstream, fit, model, panel, study, tokens
+from kleiber.cli import corpus, doctor, download, downstream, fit, model, panel, study, tokens
 from kleiber.errors import KleiberError, Stopped, refusal
 
 __all__ = ["app", "main"]
@@ -40,8 +40,10 @@ for _verb in (
     downstream.probe,
     model.app,
     fit.fit,
+    doctor.doctor,
 ):
     app.command(_verb)
+app.register_install_completion_command(help="Complete verbs and options in this shell from now on.")
 
 
 def main() -> None:
