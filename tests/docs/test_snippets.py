@@ -85,7 +85,7 @@ def test_every_block_is_run_or_says_why_not():
     for page in pages():
         for block in blocks(page):
             where = f"{page}:{block.line}"
-            if block.kind == "toml" and page != "README.md":  # tests/test_readme.py reads that one
+            if block.kind == "toml":
                 assert block.marker[0], f"{where}: a toml block says into which file it goes"
             assert block.marker[0] != "into" or block.kind in ("toml", "diff"), where
             assert block.marker[0] not in ("as", "into") or block.kind == "toml" or page == EXTEND, where
