@@ -11,7 +11,7 @@ import sys
 
 from cyclopts import App
 
-from kleiber.cli import corpus, doctor, download, downstream, fit, model, panel, study, tokens
+from kleiber.cli import corpus, doctor, download, downstream, evaluate, fit, model, panel, study, tokens, train
 from kleiber.errors import KleiberError, Stopped, refusal
 
 __all__ = ["app", "main"]
@@ -34,8 +34,8 @@ for _verb in (
     panel.app,
     corpus.app,
     tokens.app,
-    model.train,
-    model.evaluate,
+    train.train,
+    evaluate.evaluate,
     downstream.score,
     downstream.probe,
     model.app,

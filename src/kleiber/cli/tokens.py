@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
+
+from kleiber.cli.options import Flag
 
 __all__ = ["app", "decode", "encode", "info", "train"]
 
 app = App(name="tokenizer", help="Train, inspect and use DNA tokenizers.")
-Flag = Parameter(negative="")
-Several = Parameter(consume_multiple=True, negative="")
 
 
 @app.command

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from itertools import count, pairwise
 from typing import Any
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from kleiber import counter
 from kleiber.corpus import draws
 from kleiber.corpus.config import CorpusConfig
+from kleiber.corpus.parts import Ints, Part, records_in
 from kleiber.corpus.regions import as_array, territory, unique_part
 from kleiber.corpus.strategies import STRATEGIES, Candidates
 from kleiber.errors import ConfigError
 from kleiber.genome.assembly import Region, assembled, left_out
-from kleiber.genome.haplotypes import ROOM, carried
 from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
 from kleiber.genome.store import Store, empty_store
@@ -34,7 +34,6 @@ from kleiber.storage import digest
 
 __all__ = ["COMPLEMENT", "Corpus", "CorpusConfig", "open_corpus"]
 
-Ints = NDArray[np.int64]
 WINDOWS = np.uint64(counter.stream_id("windows"))
 STRANDS = np.uint64(counter.stream_id("strands"))
 GROUPS = np.uint64(counter.stream_id("groups"))
@@ -182,7 +181,7 @@ class Corpus:
         if self.panel:
             slot = int(part.slots[rank[0]])
             where |= {"sample": self.panel.samples[slot // 2], "slot": slot % 2}
-            where["records"] = _records(part, slot, start, self.config.window)
+            where["records"] = records_in(part, slot, start, self.config.window)
         return where
 
     def places(self, indices: NDArray[np.integer]) -> dict[str, list[Any]]:
@@ -246,7 +245,7 @@ class Corpus:
         """The size of A: members of U whose window holds an accepted edit."""
         return sum(self._n_holding(part) for part in self._parts if self.panel)
 
-    def _n_holding(self, part: _Part) -> int:
+    def _n_holding(self, part: Part) -> int:
         config = self.config
         return int(
             draws.count_holding(
@@ -276,7 +275,7 @@ class Corpus:
                 mask[self.panel.slot(sample, 0) : self.panel.slot(sample, 1) + 1] = True
         return masks
 
-    def _cut_into_parts(self, chosen: NDArray[np.bool_]) -> Iterator[_Part]:
+    def _cut_into_parts(self, chosen: NDArray[np.bool_]) -> Iterator[Part]:
         """Cut the territory into parts: one contig each, and the same slots of the chosen throughout."""
         by_contig: dict[str, list[Region]] = {}
         for region in self.territory:
@@ -300,15 +299,15 @@ class Corpus:
         for stretches, exists in self.panel.stretches(region.contig, region.start, region.end):
             yield [Region(region.contig, start, end) for start, end in stretches], exists
 
-    def _part(self, contig: str, store: Store, n_slots: int, slots: Ints, regions: Ints) -> _Part:
+    def _part(self, contig: str, store: Store, n_slots: int, slots: Ints, regions: Ints) -> Part:
         last, n_valid = np.empty(len(regions), np.int64), np.empty((len(regions), 2), np.int64)
         draws.count_valid(store, n_slots, slots, regions, self.config.readable, self._is_span, last, n_valid)
-        return _Part(contig, self.reference.bases(contig), store, n_slots, slots, regions, last, n_valid)
+        return Part(contig, self.reference.bases(contig), store, n_slots, slots, regions, last, n_valid)
 
-    def _part_of(self, region: int) -> _Part:
+    def _part_of(self, region: int) -> Part:
         return self._parts[int(np.searchsorted(self._part_ends, region, side="right"))]
 
-    def _by_part(self, region: Ints, which: Ints) -> Iterator[tuple[_Part, Ints]]:
+    def _by_part(self, region: Ints, which: Ints) -> Iterator[tuple[Part, Ints]]:
         """Yield each part with those of the numbers `which` whose region is in it."""
         if len(self._parts) == 1:
             yield self._parts[0], which
@@ -378,45 +377,6 @@ class Corpus:
         self._turn(indices, probe)
         turned: NDArray[np.bool_] = probe[:, 0] != ord("A")
         return turned
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Regions of one contig with the same slots.
-
-    Attributes
-    ----------
-    last
-        (R,): the least last valid start of any slot.
-    n_valid
-        (R, 2): valid starts of the slot that has most, and of all.
-    """
-
-    contig: str
-    bases: NDArray[np.uint8]
-    store: Store
-    n_slots: int
-    slots: NDArray[np.int64]
-    regions: NDArray[np.int64]
-    last: NDArray[np.int64]
-    n_valid: NDArray[np.int64]
-
-
-def _records(part: _Part, slot: int, start: int, window: int) -> list[dict[str, int]]:
-    """Return the records whose edits a window holds a base of, or the junction of."""
-    store, held, at, n = part.store, [], start, 0
-    edits = np.empty(ROOM, np.int64)
-    for edit in carried(store, part.n_slots, slot, start, len(part.bases) - 1, edits) if len(store.start) else ():
-        begin, size = int(store.start[edit]), int(store.alt_at[edit + 1]) - int(store.alt_at[edit])
-        n += max(0, begin - at)
-        if n >= window:
-            break
-        seen = size - max(0, start - begin)
-        if seen > 0 or (size == 0 and n > 0):
-            held.append({"position": int(store.position[edit]), "allele": int(store.allele[edit])})
-        n += max(0, seen)
-        at = int(store.end[edit])
-    return held
 
 
 COMPLEMENT = np.arange(256, dtype=np.uint8)
