@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App
 
@@ -19,7 +19,7 @@ app = App(name="tokenizer", help="Train, inspect and use DNA tokenizers.")
 def train(
     *source: Path,
     out: Path,
-    kind: Literal["bpe", "kmer", "nucleotide", "original-6mer"] = "bpe",
+    kind: str = "bpe",
     vocab_size: int = 4096,
     k: int = 6,
     max_token_length: int = 32,
@@ -37,7 +37,7 @@ def train(
     out
         The tokenizer.json, which Hugging Face reads too.
     kind
-        What kind.
+        bpe, kmer, nucleotide, or another that a study may name: original-6mer.
     vocab_size
         Tokens of a BPE.
     k
