@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from inprocess import kleiber
 from kleiber.scaling.elasticities import elasticities
 from kleiber.scaling.laws import chinchilla
 from kleiber.scaling.observations import Observations
 from kleiber.scaling.published import original_study, published_arms
-from study.conftest import kleiber
 
 PRINTED = {"reference bpe": 0.8314, "pan-genome bpe": 0.8387, "variant bpe": 0.8297, "reference 6mer": 0.8074}
 
