@@ -12,7 +12,9 @@ import pytest
 
 from docs.pages import pages
 from kleiber.study.config import load_study, parse_study
-from study.conftest import TOY, kleiber
+from study.conftest import TOY, finished, kleiber, toy_study
+
+__all__ = ["finished", "toy_study"]  # fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -44,8 +46,9 @@ def test_make_does_what_the_readme_says(target):
     assert {"study": "kleiber run studies/first.toml", "test": "-m pytest"}[target] in plan
 
 
-def test_make_study_runs_a_study(tmp_path):
-    """The target itself, with a toy in place of the first study and the environment that is there."""
+def test_make_study_runs_a_study(tmp_path, finished):
+    """The target itself, on a toy that was run before; tests/docs/test_snippets.py runs a study from its beginning."""
+    shutil.copytree(finished, tmp_path / "out" / "first")
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "first.toml").write_text(TOY)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
