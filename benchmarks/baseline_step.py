@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
 from kleiber.genome.reference import Reference
 from kleiber.model.config import shape_for
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from kleiber.tokens.train import WINDOW, train_tokenizer
 from kleiber.train.batches import Batches
 from kleiber.train.config import Run, TrainConfig

@@ -38,7 +38,7 @@ from kleiber.errors import Stopped
 from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
 from kleiber.model.config import ModelConfig, shape_for
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.tokens.train import WINDOW, train_tokenizer
 from kleiber.train.clock import gemm_peak

@@ -34,7 +34,12 @@ myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 nitpicky = True
-nitpick_ignore = [("py:class", "kleiber.scaling.laws.T")]  # a type variable
+PRIVATE = ("model.dnabert2.Bert", "model.shortconv.ShortConvBert", "scaling.numbers.Parsed", "study.strict.Tree")
+nitpick_ignore = [
+    ("py:class", "kleiber.scaling.laws.T"),  # a type variable
+    *(("py:class", f"kleiber.{name}") for name in PRIVATE),  # in signatures, and on no page
+]
+suppress_warnings = ["ref.python"]  # attributes of one name in two classes, which napoleon's fields point at
 nitpick_ignore_regex = [(r"py:.*", r"(?!kleiber\.).*")]  # other packages' names; their inventories are on the network
 default_role = "code"  # docstrings write `names` in single backticks
 autodoc_default_options = {"members": True}

@@ -1,5 +1,6 @@
-"""The rules of the house, as tests: one direction of imports, short files, light starts, every verb with an example."""
+"""The rules of the house, as tests: imports without circles, short files, no copies, light starts, examples."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "kleiber"
 MODULES = sorted(SOURCE.rglob("*.py"))
 NEEDS_TORCH = {
-    f"kleiber.model.{name}" for name in ("attention", "dnabert2", "hub", "pretrained", "shortconv", "weights")
+    f"kleiber.model.{name}"
+    for name in ("attention", "dnabert2", "hub", "networks", "pretrained", "shortconv", "weights")
 } | {"kleiber.downstream.likelihood"}
 
 
@@ -23,7 +25,7 @@ def run(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT)
 
 
-def test_imports_go_one_way():
+def test_imports_go_one_way_and_never_in_circles():
     result = subprocess.run([Path(sys.executable).parent / "lint-imports"], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -33,6 +35,43 @@ def test_a_file_is_read_in_a_sitting(path):
     lines = path.read_text().splitlines()
     assert len(lines) <= 460
     assert not lines or path.read_text().startswith('"""'), "a module says what it is for"
+
+
+def test_nothing_is_written_twice():
+    """No six lines in a row stand twice; blank lines and indentation do not count, nor do imports, which have to."""
+    seen: dict[tuple[str, ...], str] = {}
+    twice = []
+    for path in MODULES:
+        lines = own_lines(path)
+        for k in range(len(lines) - 5):
+            where = f"{module_name(path)}:{lines[k][0]}"
+            first = seen.setdefault(tuple(line for _, line in lines[k : k + 6]), where)
+            if first != where:
+                twice.append(f"{where} is {first}: {lines[k][1]}")
+    assert not twice, "\n".join(twice)
+
+
+def own_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a file that are no imports, with their numbers."""
+    text = path.read_text()
+    imports = {
+        number
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = enumerate(map(str.strip, text.splitlines()), 1)
+    return [(number, line) for number, line in lines if line and number not in imports]
+
+
+@pytest.mark.parametrize("room", ["scaling", "tokens", "corpus"])
+def test_only_compiled_functions_have_no_types(room):
+    """What mypy's strict asks beside what `pyproject.toml` does; numba finds the types of kernels itself."""
+    for path in (SOURCE / room).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.returns is None and node.name != "__init__":
+                compiled = [ast.unparse(d) for d in node.decorator_list if ast.unparse(d).startswith("njit")]
+                assert compiled, f"{path}:{node.lineno}: {node.name} returns nobody knows what"
 
 
 def test_everything_but_training_imports_without_torch():
@@ -77,6 +116,14 @@ def verbs() -> list[list[str]]:
             yield from below if (below := list(below)) else [[*prefix, name]]
 
     return list(walk(app, []))
+
+
+def test_shells_complete_every_verb():
+    from kleiber.cli import app
+
+    for shell in ("bash", "zsh", "fish"):
+        script = app.generate_completion(shell=shell)
+        assert all(verb[-1] in script for verb in verbs())
 
 
 def test_every_verb_has_help_with_an_example(capsys):

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type works, and its study file is one."""
+"""What the README tells a newcomer to type works, and the pages that it hands over to are whole."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from docs.pages import pages
 from kleiber.study.config import load_study, parse_study
-from study.conftest import TOY, kleiber
+from study.conftest import TOY, finished, kleiber, toy_study
+
+__all__ = ["finished", "toy_study"]  # fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+VERBS = (ROOT / "docs" / "reference" / "cli.md").read_text()
+STUDY = (ROOT / "docs" / "reference" / "study.md").read_text()
 EMBEDDED = Path(str(files("kleiber") / "data" / "embedded"))
 
 
@@ -41,8 +46,9 @@ def test_make_does_what_the_readme_says(target):
     assert {"study": "kleiber run studies/first.toml", "test": "-m pytest"}[target] in plan
 
 
-def test_make_study_runs_a_study(tmp_path):
-    """The target itself, with a toy in place of the first study and the environment that is there."""
+def test_make_study_runs_a_study(tmp_path, finished):
+    """The target itself, on a toy that was run before; tests/docs/test_snippets.py runs a study from its beginning."""
+    shutil.copytree(finished, tmp_path / "out" / "first")
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "first.toml").write_text(TOY)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
@@ -86,19 +92,25 @@ def test_a_study_of_the_embedded_data_by_default(tmp_path):
     assert "--embedded" in refused.stderr
 
 
-def test_the_study_file_of_the_readme_is_the_first_study():
-    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    shown, first = parse_study(text, "README.md", ROOT), load_study(ROOT / "studies" / "first.toml")
+def test_it_is_short():
+    assert len(README.splitlines()) <= 70
+
+
+def test_the_study_file_of_the_page_is_the_first_study():
+    (text,) = re.findall(r"```toml\n(.*?)```", STUDY, re.DOTALL)
+    shown, first = parse_study(text, "study.md", ROOT), load_study(ROOT / "studies" / "first.toml")
     assert (shown.genome, shown.arms, shown.ladder) == (first.genome, first.arms, first.ladder)
 
 
-def test_every_verb_of_the_readme_is_one():
+def test_every_verb_is_in_the_table():
     from kleiber.cli import app
 
-    shown = re.findall(r"^\| `kleiber (\w+)", README, re.MULTILINE)
+    shown = re.findall(r"^\| `kleiber (\w+)", VERBS, re.MULTILINE)
     assert set(shown) == {name for name in app if not name.startswith("-")}
 
 
-def test_what_it_links_to_is_there():
-    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", pages())
+def test_what_a_page_links_to_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)[^)]*\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        assert (ROOT / page).parent.joinpath(target).exists(), target

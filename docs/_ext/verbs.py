@@ -51,7 +51,8 @@ def options(verb: App) -> Iterator[tuple[str, str, str]]:
             written = f"{argument.name} {_value(argument.hint)}".strip()
             if name in own and own[name].kind is Parameter.POSITIONAL_OR_KEYWORD:
                 written = f"{name.upper()}, {written}"
-            yield written, told, helps.get(name) or helps[argument.field_info.names[0]] or ""
+            shared = argument.parameter.help  # of an option that several verbs have
+            yield written, told, shared or helps.get(name) or helps[argument.field_info.names[0]] or ""
 
 
 def _value(hint: Any) -> str:

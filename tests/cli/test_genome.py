@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from inprocess import kleiber
 from kleiber.genome.panel import Panel
 from oracles import haplotype as oracle
-from study.conftest import kleiber
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from study.conftest import kleiber
+from inprocess import kleiber
 
 SMALL = ("--length", 32, "--batch", 4, "--eval-rows", 40, "--eval-masks", 2, "--precision", "fp32", "--threads", 1)
 HELD_OUT = "chrA:150,001-250,000"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer as HuggingFace
 
-from study.conftest import kleiber
+from inprocess import kleiber
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,16 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("console", "python", "toml")
-MARKER = re.compile(r"<!--\s*(not run|into):?\s+(.+?)\s*-->")
+KINDS = ("console", "python", "toml", "diff")
+MARKER = re.compile(r"<!--\s*(not run|into|as):?\s+(.+?)\s*-->")
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: its language, its text, its line in the page, and its marker as (``"not run"``, reason)."""
+    """One fenced block: its language, its text, its line in the page, and its marker as (``"not run"``, reason).
+
+    The markers ``as FILE`` and ``into FILE`` of code say what a reader does to the sources.
+    """
 
     kind: str
     text: str
@@ -25,8 +28,8 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        """Whether the test runs it."""
-        return self.marker[0] != "not run"
+        """Whether it is run as it stands; what changes the sources is not."""
+        return self.marker[0] not in ("not run", "as") and self.kind != "diff"
 
     def commands(self) -> list[str]:
         """Return the commands of a console block; a line that ends in a backslash goes on in the next."""

@@ -37,6 +37,7 @@ def test_it_holds_the_data_and_the_licence(wheel):
         "original_study/curves.csv.gz",
     ):
         assert f"kleiber/data/{name}" in names
+    assert "kleiber/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
 

@@ -161,7 +161,7 @@ def test_the_command_prints_both_opponents_and_the_same_bytes(tmp_path, tables, 
 
     from kleiber.cli import app
     from kleiber.model.config import shape_for
-    from kleiber.model.shortconv import network
+    from kleiber.model.networks import network
     from kleiber.tokens.train import train_tokenizer
     from kleiber.train.checkpoint import save_state
 

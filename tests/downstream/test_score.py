@@ -17,7 +17,7 @@ from kleiber.downstream.opponents import LONGEST, count_ratios
 from kleiber.downstream.variants import Variant, VariantFile
 from kleiber.errors import ConfigError, DataError
 from kleiber.model.config import shape_for
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from kleiber.tokens.kmer import OverlappingKmerTokenizer
 from kleiber.tokens.tokenizer import CODES
 from kleiber.tokens.train import train_tokenizer

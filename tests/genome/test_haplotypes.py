@@ -46,9 +46,21 @@ def test_the_oracle_is_the_version_that_the_rules_are_of():
     assert int(pysam.version.__bcftools_version__.split(".")[1]) >= 24
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32))
 def test_conflict_dense_haplotypes_equal_bcftools(tmp_path_factory, seed):
+    """On 500 contigs; ten times as many are a slow test."""
+    check_against_bcftools(tmp_path_factory, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(st.integers(0, 2**32))
+def test_many_conflict_dense_haplotypes_equal_bcftools(tmp_path_factory, seed):
+    check_against_bcftools(tmp_path_factory, seed)
+
+
+def check_against_bcftools(tmp_path_factory, seed: int) -> None:
     drawn = oracle.random_panel(seed)
     panel, fasta, vcf = build(drawn, tmp_path_factory.mktemp("random"))
     for sample in panel.samples:

@@ -12,10 +12,11 @@ from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
 from kleiber.errors import ConfigError, DataError, UnknownName
+from kleiber.model.architectures import ARCHITECTURES
 from kleiber.model.attention import alibi_slopes
-from kleiber.model.config import ARCHITECTURES, BACKENDS, HEAD_WIDTH, PRESETS, ModelConfig, shape_for
+from kleiber.model.config import BACKENDS, HEAD_WIDTH, PRESETS, ModelConfig, shape_for
 from kleiber.model.dnabert2 import DNABERT2
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 
 SMALL = ModelConfig(vocab_size=100, hidden=32, layers=3, heads=4, intermediate=64)
 

@@ -15,8 +15,9 @@ import safetensors.torch
 import torch
 
 from kleiber.errors import DataError
-from kleiber.model.config import ARCHITECTURES, ModelConfig
-from kleiber.model.shortconv import network
+from kleiber.model.architectures import ARCHITECTURES
+from kleiber.model.config import ModelConfig
+from kleiber.model.networks import network
 from kleiber.model.weights import load_model, load_weights
 from kleiber.tokens.train import train_tokenizer
 
@@ -87,7 +88,7 @@ def test_without_kleiber(made, tmp_path):
     close(logits, expected(model))
     with torch.no_grad():
         close(hidden, model.bert(IDS, MASK))
-    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.kinds import load
 
     ids = load(folder / "ours" / "tokenizer.json").encode(np.frombuffer(b"ACGTTGCAAC", np.uint8))
     assert words == [1, *ids.tolist(), 2]

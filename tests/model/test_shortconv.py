@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kleiber.model.config import ModelConfig
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from oracles import shortconv as oracle
 from oracles.restated import assert_restated
 

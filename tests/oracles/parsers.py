@@ -251,8 +251,8 @@ def check_tokenizer(data: bytes, folder: Path) -> None:
     """A tokenizer reads DNA and writes it again, is saved and loaded, and gives the ids of Hugging Face's library."""
     from tokenizers import Tokenizer as Theirs
 
+    from kleiber.tokens.kinds import load
     from kleiber.tokens.kmer import OverlappingKmerTokenizer
-    from kleiber.tokens.tokenizer import load
 
     path = folder / "tokenizer.json"
     path.write_bytes(data)

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from inprocess import kleiber
 from kleiber.scaling.laws import chinchilla
-from study.conftest import kleiber
+from study.conftest import kleiber as typed
 
 KEYS = (
     *("schema", "method", "form", "status", "objective", "n", "ranges", "estimates", "intervals", "identified"),
@@ -53,7 +54,7 @@ def test_the_same_bytes_again(table):
 
 
 def test_text_is_not_cut_in_a_pipe(table):
-    result = kleiber("fit", table, "--bootstrap", "50")
+    result = typed("fit", table, "--bootstrap", "50")
     assert result.returncode == 0, result.stderr
     assert "CONVERGED · a is usable" in result.stdout
     assert "all are taken as final" in result.stdout

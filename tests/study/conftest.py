@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from kleiber.storage import write_atomic
 
 TOY = """
 [study]
@@ -40,16 +43,20 @@ def kleiber(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Compl
 
 @pytest.fixture(scope="session")
 def toy_study(tmp_path_factory) -> Path:
-    """The file of the toy study."""
-    path = tmp_path_factory.mktemp("toy") / "study.toml"
-    path.write_text(TOY)
-    return path
+    """The file of the toy study, one for all workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "toy"
+    folder.mkdir(exist_ok=True)
+    write_atomic(folder / "study.toml", TOY)
+    return folder / "study.toml"
 
 
 @pytest.fixture(scope="session")
 def finished(toy_study) -> Path:
     """The output folder of the toy study, run once without interruption; read it, do not write to it."""
     out = toy_study.parent / "out"
-    result = kleiber("run", toy_study, "--out", out)
+    with open(toy_study.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it
+        result = kleiber("run", toy_study, "--out", out)  # which is over at once where it is done
     assert result.returncode == 0, result.stderr
     return out

@@ -116,7 +116,7 @@ def test_an_input_that_changed_is_refused(tmp_path, toy_study):
     shutil.copy(PANEL, panel)
     study, out = tmp_path / "study.toml", tmp_path / "out"
     study.write_text(TOY.replace('panel = ["embedded"]', f'panel = ["{panel}"]'))
-    assert kleiber("run", study, "--out", out).returncode == 0
+    assert kleiber("sweep", study, "--out", out, "--task", "1/4").returncode == 0
     panel.write_bytes(panel.read_bytes()[:-28])  # without the BGZF end marker: other bytes, another size
     result = kleiber("run", study, "--out", out)
     assert result.returncode == 2

@@ -12,9 +12,10 @@ from tokenizers import Tokenizer as HuggingFace
 from tokenizers import models, pre_tokenizers, trainers
 
 from kleiber.errors import ConfigError, DataError
+from kleiber.tokens.kinds import load
 from kleiber.tokens.kmer import OverlappingKmerTokenizer
 from kleiber.tokens.original import OriginalKmerTokenizer, clean_up
-from kleiber.tokens.tokenizer import SPECIALS, load
+from kleiber.tokens.tokenizer import SPECIALS
 from kleiber.tokens.train import train_tokenizer
 
 SPECS = ("bpe32", "bpe512", "bpe4096", "6mer", "3mer", "nucleotide", "original-6mer")

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_iter
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
 from kleiber.errors import SystemRefusal
 from kleiber.model.config import shape_for
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from kleiber.tokens.train import train_tokenizer
 from kleiber.train import ahead, clock, loop
 from kleiber.train import step as room

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kleiber.model.config import shape_for
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from kleiber.train.config import Run, TrainConfig
 from kleiber.train.optimizers import STEPS, Muon, Optimizers, muon_flops, orthogonalise
 

@@ -18,7 +18,7 @@ from kleiber import counter
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
 from kleiber.errors import ConfigError, DataError, MissingDependency, StateError, Stopped
 from kleiber.model.config import shape_for
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from kleiber.model.weights import load_weights
 from kleiber.storage import read_manifest
 from kleiber.tokens.train import train_tokenizer

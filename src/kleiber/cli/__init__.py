@@ -11,7 +11,7 @@ import sys
 
 from cyclopts import App
 
-from kleiber.cli import corpus, download, downstream, fit, model, panel, study, tokens
+from kleiber.cli import corpus, doctor, download, downstream, evaluate, fit, model, panel, study, tokens, train
 from kleiber.errors import KleiberError, Stopped, refusal
 
 __all__ = ["app", "main"]
@@ -34,14 +34,16 @@ for _verb in (
     panel.app,
     corpus.app,
     tokens.app,
-    model.train,
-    model.evaluate,
+    train.train,
+    evaluate.evaluate,
     downstream.score,
     downstream.probe,
     model.app,
     fit.fit,
+    doctor.doctor,
 ):
     app.command(_verb)
+app.register_install_completion_command(help="Complete verbs and options in this shell from now on.")
 
 
 def main() -> None:

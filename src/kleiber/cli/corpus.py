@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from kleiber.cli.options import Flag, Several
+
 __all__ = ["Choice", "app", "describe", "export", "sample"]
 
 app = App(name="corpus", help="Describe, sample and export corpora.")
-Several = Parameter(consume_multiple=True, negative="")
-Flag = Parameter(negative="")
 
 
 @Parameter(name="*")
@@ -67,7 +67,7 @@ class Choice:
     reference: Path | None = None
     assemblies: Annotated[tuple[Path, ...], Several] = ()
     chromosomes: str = ""
-    strategy: Literal["reference", "pangenome", "variant"] = "reference"
+    strategy: str = "reference"
     window: int = 700
     holdout: Annotated[tuple[str, ...], Several] = ()
     split: Literal["train", "heldout"] = "train"

@@ -15,9 +15,7 @@ def fit(
     file: str,
     *,
     method: Literal["parametric", "isoflop", "envelope", "gradient-rule", "all"] = "parametric",
-    form: Literal[
-        "chinchilla", "equal-exponents", "power", "kaplan", "shifted", "delayed", "joint", "data-constrained"
-    ] = "chinchilla",
+    form: str = "chinchilla",
     delta: float | None = None,
     columns: str = "",
     where: str = "",
@@ -45,9 +43,10 @@ def fit(
     method
         The estimator, or all of them; the envelope and the gradient rule take the rows of one N as its loss curve.
     form
-        What the parametric method fits: E + A/N^α + B/D^β, its restrictions α = β and E = 0, Kaplan's joint form, data
-        counted from a shift or after a delay, E + (A/N^α + B/D^β)^γ, or repeats that count less (needs a column of
-        unique data). The witnesses judge the first.
+        What the parametric method fits: chinchilla, E + A/N^α + B/D^β; its restrictions equal-exponents (α = β) and
+        power (E = 0); kaplan's joint form; data counted from a shift (shifted) or after a delay (delayed); joint,
+        E + (A/N^α + B/D^β)^γ; or data-constrained, where repeats count less (needs a column of unique data). The
+        witnesses judge the first.
     delta
         Where the Huber loss of log residuals turns linear; by default 1.345 of their spreads. Published fits took 1e-3.
     columns

@@ -9,6 +9,21 @@ from cyclopts import Parameter
 
 __all__ = ["new", "plan", "report", "run", "status", "sweep"]
 
+StudyFile = Annotated[Path, Parameter(help="The study file.")]
+Out = Annotated[Path | None, Parameter(help="The output folder; ``out/NAME`` in the current folder by default.")]
+Kind = Annotated[
+    Literal["pool", "ray"],
+    Parameter(help="What trains the models: processes of this machine, or a Ray cluster."),
+]
+Address = Annotated[
+    str | None,
+    Parameter(help="Of a running Ray cluster: auto, or HOST:PORT. Without it Ray is started here for the while."),
+]
+Devices = Annotated[
+    int,
+    Parameter(help="GPUs (or processes, where there are none) that train one model together, under torchrun."),
+]
+
 
 def new(
     study: Path = Path("study.toml"),
@@ -65,12 +80,12 @@ def new(
 
 
 def run(
-    study: Path = Path("study.toml"),
+    study: StudyFile = Path("study.toml"),
     *,
-    out: Path | None = None,
-    engine: Literal["pool", "ray"] = "pool",
-    address: str | None = None,
-    devices: int = 1,
+    out: Out = None,
+    engine: Kind = "pool",
+    address: Address = None,
+    devices: Devices = 1,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run a whole study, in order, skipping what is done.
@@ -82,16 +97,6 @@ def run(
 
     Parameters
     ----------
-    study
-        The study file.
-    out
-        The output folder; ``out/NAME`` in the current folder by default.
-    engine
-        What trains the models: processes of this machine, or a Ray cluster.
-    address
-        Of a running Ray cluster: auto, or HOST:PORT. Without it Ray is started here for the while.
-    devices
-        GPUs (or processes, where there are none) that train one model together, under torchrun.
     json
         Print where everything is as JSON.
     """
@@ -108,9 +113,9 @@ def run(
 
 
 def plan(
-    study: Path = Path("study.toml"),
+    study: StudyFile = Path("study.toml"),
     *,
-    out: Path | None = None,
+    out: Out = None,
     gpu: str | None = None,
     mfu: float | None = None,
     gpus: int = 1,
@@ -254,13 +259,13 @@ def _duration(hours: float) -> str:
 
 
 def sweep(
-    study: Path = Path("study.toml"),
+    study: StudyFile = Path("study.toml"),
     *,
-    out: Path | None = None,
+    out: Out = None,
     task: str | None = None,
-    engine: Literal["pool", "ray"] = "pool",
-    address: str | None = None,
-    devices: int = 1,
+    engine: Kind = "pool",
+    address: Address = None,
+    devices: Devices = 1,
 ) -> None:
     """Train a study's runs: all, or the share of one task of an array.
 
@@ -271,19 +276,9 @@ def sweep(
 
     Parameters
     ----------
-    study
-        The study file.
-    out
-        The output folder; ``out/NAME`` by default.
     task
         I/N: of every N runs (or stacks of them) the I-th, from 1. By default what SLURM_ARRAY_TASK_ID and
         SLURM_ARRAY_TASK_COUNT say, or all.
-    engine
-        What trains the models: processes of this machine, or a Ray cluster.
-    address
-        Of a running Ray cluster: auto, or HOST:PORT. Without it Ray is started here for the while.
-    devices
-        GPUs (or processes, where there are none) that train one model together, under torchrun.
     """
     from kleiber.study.config import load_study
     from kleiber.study.engine import Engine
@@ -311,9 +306,9 @@ def _task(text: str | None) -> tuple[int, int]:
 
 
 def status(
-    study: Path = Path("study.toml"),
+    study: StudyFile = Path("study.toml"),
     *,
-    out: Path | None = None,
+    out: Out = None,
     watch: float | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -323,10 +318,6 @@ def status(
 
     Parameters
     ----------
-    study
-        The study file.
-    out
-        The output folder; ``out/NAME`` by default.
     watch
         Show it again every so many seconds, until all runs are done.
     json

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
+
+from kleiber.cli.options import Flag
 
 __all__ = ["app", "decode", "encode", "info", "train"]
 
 app = App(name="tokenizer", help="Train, inspect and use DNA tokenizers.")
-Flag = Parameter(negative="")
-Several = Parameter(consume_multiple=True, negative="")
 
 
 @app.command
 def train(
     *source: Path,
     out: Path,
-    kind: Literal["bpe", "kmer", "nucleotide", "original-6mer"] = "bpe",
+    kind: str = "bpe",
     vocab_size: int = 4096,
     k: int = 6,
     max_token_length: int = 32,
@@ -37,7 +37,7 @@ def train(
     out
         The tokenizer.json, which Hugging Face reads too.
     kind
-        What kind.
+        bpe, kmer, nucleotide, or another that a study may name: original-6mer.
     vocab_size
         Tokens of a BPE.
     k
@@ -95,7 +95,7 @@ def info(tokenizer: Path, *source: Path, json: Annotated[bool, Flag] = False) ->
     import numpy as np
 
     from kleiber.tokens.bpe import BPETokenizer
-    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.kinds import load
     from kleiber.tokens.train import WINDOW
 
     loaded = load(tokenizer)
@@ -149,7 +149,7 @@ def encode(
 
     import numpy as np
 
-    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.kinds import load
 
     loaded = load(tokenizer)
     for _, text in _sequences(source) if source else _standard_input():
@@ -174,7 +174,7 @@ def decode(tokenizer: Path) -> None:
     import numpy as np
 
     from kleiber.errors import DataError
-    from kleiber.tokens.tokenizer import load
+    from kleiber.tokens.kinds import load
 
     loaded = load(tokenizer)
     for number, line in enumerate(sys.stdin, 1):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kleiber.corpus.strategies import STRATEGIES
 from kleiber.errors import ConfigError, UnknownName
 
-__all__ = ["STRATEGIES", "CorpusConfig"]
-
-STRATEGIES = ("reference", "pangenome", "variant")
+__all__ = ["CorpusConfig"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class CorpusConfig:
     Attributes
     ----------
     strategy
-        ``"reference"``, ``"pangenome"`` or ``"variant"``.
+        One of `kleiber.corpus.strategies.STRATEGIES`: ``"reference"``, ``"pangenome"`` or ``"variant"``.
     window
         Bases of a window; for ``"variant"``, the stretch that has to hold an edit.
     reach
@@ -86,10 +85,15 @@ class CorpusConfig:
             )
         if len(self.groups) != len(self.shares) or not all(0 < share <= 1 for share in self.shares):
             raise ConfigError(f"{len(self.groups)} groups of samples have the shares {list(self.shares)}.")
-        if self.groups and (self.samples or self.strategy == "reference"):
+        if self.groups and (self.samples or not self.reads_haplotypes):
             raise ConfigError("Groups of samples are an alternative to samples, of a panel's haplotypes.")
-        if self.chromosome_uniform and self.strategy != "reference":
-            raise ConfigError(f"chromosome_uniform is for the strategy 'reference', not {self.strategy!r}.")
+        if self.chromosome_uniform and self.reads_haplotypes:
+            raise ConfigError(f"chromosome_uniform is for windows of the reference, not for {self.strategy!r}.")
+
+    @property
+    def reads_haplotypes(self) -> bool:
+        """Whether windows are those of a panel's haplotypes."""
+        return STRATEGIES[self.strategy].reads_haplotypes
 
     @property
     def readable(self) -> int:

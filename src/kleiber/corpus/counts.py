@@ -110,7 +110,7 @@ class WordCounts:
 
 def _first_word(k: int) -> int:
     """Return where the words of k bases begin among all: after 4 + 16 + ... + 4^(k-1) shorter ones."""
-    return (4**k - 4) // 3
+    return int((4**k - 4) // 3)
 
 
 @njit(cache=True, nogil=True)

@@ -1,8 +1,8 @@
 """The compiled half of sampling: draw (region, slot, start), accept it, copy it. Pure functions of (seed, index).
 
 A population is cut into regions; each has a rectangle of candidates, its slots by the most starts that any of them
-has. A candidate is drawn uniformly and rejected when its slot has no such start, or, for ``variant``, when its window
-holds no edit: so what is accepted is exactly uniform, without a table of slots by regions.
+has. A candidate is drawn uniformly and rejected when its slot has no such start, or when the strategy does not keep it
+(``variant``: its window holds no edit): so what is accepted is exactly uniform, without a table of slots by regions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kleiber.genome.haplotypes import (
 )
 from kleiber.genome.store import SHIFT
 
-__all__ = ["accept", "count_holding", "count_valid", "draw", "fill", "groups_of", "strands"]
+__all__ = ["accept", "count_holding", "count_valid", "draw", "fill", "groups_of", "hold_edit", "strands"]
 
 _1 = np.uint64(1)
 
@@ -139,10 +139,8 @@ def groups_of(seed, stream, indices, ends, group):
 
 
 @njit(cache=True, nogil=True)
-def accept(store, n_slots, slots, which, region, rank, start, ends, last, reach, window, is_variant, is_span, accepted):
-    """Say which candidates are members.
-
-    Their slot has the start, and the window holds an edit where it has to.
+def accept(store, n_slots, slots, which, region, rank, start, ends, last, reach, is_span, accepted):
+    """Say which candidates there are: whose slot has the start.
 
     ``which`` are the numbers of the candidates of this contig; ``ends`` and ``last`` are by region.
     """
@@ -153,12 +151,18 @@ def accept(store, n_slots, slots, which, region, rank, start, ends, last, reach,
         good = s <= last[r]
         if not good and not is_span:
             good = s <= last_valid(store, n_slots, slot, s, ends[r], reach, edits)
-        if good and is_variant:
-            if is_span:
-                good = _span_holds_edit(store, n_slots, slot, s, s + window, edits)
-            else:
-                good = holds_edit(store, n_slots, slot, s, window, edits)
         accepted[i] = good
+
+
+@njit(cache=True, nogil=True)
+def hold_edit(store, n_slots, slots, starts, window, is_span, held):
+    """Say which windows hold an edit: from ``starts`` (n,) on, each on its slot of ``slots`` (n,)."""
+    edits = np.empty(ROOM, np.int64)
+    for i in range(starts.size):
+        if is_span:
+            held[i] = _span_holds_edit(store, n_slots, slots[i], starts[i], starts[i] + window, edits)
+        else:
+            held[i] = holds_edit(store, n_slots, slots[i], starts[i], window, edits)
 
 
 @njit(cache=True, nogil=True)

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from kleiber.corpus.sampling import Corpus
+from kleiber.corpus.strategies import STRATEGIES
 from kleiber.errors import ConfigError, StateError, UnknownName
 from kleiber.storage import locked, read_manifest, write_atomic, write_manifest
 
-__all__ = ["FOLDERS", "FORMATS", "export"]
+__all__ = ["FORMATS", "export"]
 
-FOLDERS = {"reference": "reference_sampling", "pangenome": "random_sampling", "variant": "variant_sampling"}
-"""The original study's folders, by strategy."""
 FORMATS = {"text": "txt", "fasta": "fa", "parquet": "parquet"}
 CHUNK = 10_000  # windows in memory
 
@@ -51,7 +50,7 @@ def export(
         raise UnknownName(form, FORMATS, kind="format")
     if n < 1 or not 1 <= files <= n:
         raise ConfigError(f"{n:,} windows in {files:,} files cannot be: each file holds at least one.")
-    folder = Path(out) / FOLDERS[corpus.config.strategy]
+    folder = Path(out) / STRATEGIES[corpus.config.strategy].folder
     what = {"corpus": corpus.fingerprint, "n": n, "files": files, "format": form}
     with locked(folder):
         begun = read_manifest(folder)

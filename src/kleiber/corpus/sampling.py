@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from itertools import count, pairwise
 from typing import Any
@@ -21,22 +21,24 @@ from numpy.typing import NDArray
 
 from kleiber import counter
 from kleiber.corpus import draws
-from kleiber.corpus.config import STRATEGIES, CorpusConfig
+from kleiber.corpus.config import CorpusConfig
+from kleiber.corpus.parts import Ints, Part, records_in
 from kleiber.corpus.regions import as_array, territory, unique_part
+from kleiber.corpus.strategies import STRATEGIES, Candidates
 from kleiber.errors import ConfigError
 from kleiber.genome.assembly import Region, assembled, left_out
-from kleiber.genome.haplotypes import ROOM, carried
 from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
 from kleiber.genome.store import Store, empty_store
 from kleiber.storage import digest
 
-__all__ = ["COMPLEMENT", "STRATEGIES", "Corpus", "CorpusConfig", "open_corpus"]
+__all__ = ["COMPLEMENT", "Corpus", "CorpusConfig", "open_corpus"]
 
 WINDOWS = np.uint64(counter.stream_id("windows"))
 STRANDS = np.uint64(counter.stream_id("strands"))
 GROUPS = np.uint64(counter.stream_id("groups"))
 PATIENCE = 50  # rounds of rejection after which a corpus looks whether there is any window at all
+ENDLESS = 100_000  # rounds after which a corpus gives up, where windows that a strategy keeps cannot be counted
 CHUNK = 8192  # windows: what drawing them read of the store is still in the cache when they are copied
 
 
@@ -50,9 +52,9 @@ def open_corpus(reference: Reference, panel: Panel | None, config: CorpusConfig,
     UnknownSample, UnknownContig
         When one of the configuration is not there.
     """
-    if config.strategy != "reference" and panel is None:
+    if config.reads_haplotypes and panel is None:
         raise ConfigError(f"The strategy {config.strategy!r} samples haplotypes and needs a panel.")
-    return Corpus(reference, panel if config.strategy != "reference" else None, config, seed)
+    return Corpus(reference, panel if config.reads_haplotypes else None, config, seed)
 
 
 class Corpus:
@@ -107,7 +109,7 @@ class Corpus:
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """Return window `index` (any from 0): uint8 ASCII, shape (window,), or of its own length in span mode."""
         if self.config.mode == "anchored":
-            return self.rows(np.array([index]), self.config.window)[0]
+            return self.rows(np.array([index]), self.config.window).reshape(-1)
         indices = np.array([index], np.int64)
         region, rank, start = self._draw(indices)
         part = self._part_of(int(region[0]))
@@ -116,7 +118,7 @@ class Corpus:
         out = np.empty((1, length), np.uint8)
         draws.fill(part.bases, part.store, part.n_slots, part.slots, np.zeros(1, np.int64), rank, start, out)
         self._turn(indices, out)
-        return out[0]
+        return out.reshape(-1)
 
     def batch(self, indices: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Return many windows, shape (n, window)."""
@@ -179,7 +181,7 @@ class Corpus:
         if self.panel:
             slot = int(part.slots[rank[0]])
             where |= {"sample": self.panel.samples[slot // 2], "slot": slot % 2}
-            where["records"] = _records(part, slot, start, self.config.window)
+            where["records"] = records_in(part, slot, start, self.config.window)
         return where
 
     def places(self, indices: NDArray[np.integer]) -> dict[str, list[Any]]:
@@ -243,7 +245,7 @@ class Corpus:
         """The size of A: members of U whose window holds an accepted edit."""
         return sum(self._n_holding(part) for part in self._parts if self.panel)
 
-    def _n_holding(self, part: _Part) -> int:
+    def _n_holding(self, part: Part) -> int:
         config = self.config
         return int(
             draws.count_holding(
@@ -273,7 +275,7 @@ class Corpus:
                 mask[self.panel.slot(sample, 0) : self.panel.slot(sample, 1) + 1] = True
         return masks
 
-    def _cut_into_parts(self, chosen: NDArray[np.bool_]) -> Iterator[_Part]:
+    def _cut_into_parts(self, chosen: NDArray[np.bool_]) -> Iterator[Part]:
         """Cut the territory into parts: one contig each, and the same slots of the chosen throughout."""
         by_contig: dict[str, list[Region]] = {}
         for region in self.territory:
@@ -297,15 +299,15 @@ class Corpus:
         for stretches, exists in self.panel.stretches(region.contig, region.start, region.end):
             yield [Region(region.contig, start, end) for start, end in stretches], exists
 
-    def _part(self, contig: str, store: Store, n_slots: int, slots: NDArray, regions: NDArray) -> _Part:
+    def _part(self, contig: str, store: Store, n_slots: int, slots: Ints, regions: Ints) -> Part:
         last, n_valid = np.empty(len(regions), np.int64), np.empty((len(regions), 2), np.int64)
         draws.count_valid(store, n_slots, slots, regions, self.config.readable, self._is_span, last, n_valid)
-        return _Part(contig, self.reference.bases(contig), store, n_slots, slots, regions, last, n_valid)
+        return Part(contig, self.reference.bases(contig), store, n_slots, slots, regions, last, n_valid)
 
-    def _part_of(self, region: int) -> _Part:
+    def _part_of(self, region: int) -> Part:
         return self._parts[int(np.searchsorted(self._part_ends, region, side="right"))]
 
-    def _by_part(self, region: NDArray, which: NDArray) -> Iterator[tuple[_Part, NDArray]]:
+    def _by_part(self, region: Ints, which: Ints) -> Iterator[tuple[Part, Ints]]:
         """Yield each part with those of the numbers `which` whose region is in it."""
         if len(self._parts) == 1:
             yield self._parts[0], which
@@ -314,7 +316,7 @@ class Corpus:
         for number in np.unique(owner):
             yield self._parts[number], which[owner == number]
 
-    def _draw(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+    def _draw(self, indices: Ints) -> tuple[Ints, Ints, Ints]:
         """Return (region, rank of the slot in its part, start) of each window."""
         n = len(indices)
         used = np.zeros(n, np.uint64)
@@ -322,15 +324,17 @@ class Corpus:
         accepted = np.zeros(n, bool)
         waiting = np.arange(n)
         seed = np.uint64(self.seed)
-        config = self.config
+        config, keeps = self.config, STRATEGIES[self.config.strategy].keeps
         group = np.full(n, -1, np.int64)
         if config.groups:
             draws.groups_of(seed, GROUPS, indices, np.cumsum(config.shares), group)
         for round_ in count():
             if not len(waiting):
                 break
-            if round_ == PATIENCE:
+            if round_ == PATIENCE and config.strategy == "variant":
                 self._refuse_endless()
+            if round_ == ENDLESS and config.strategy != "variant":
+                raise ConfigError(f"{ENDLESS:,} windows were drawn, and the strategy {config.strategy!r} keeps none.")
             several = len(waiting) < n
             columns = [used, region, rank, start, group]
             mine = [column[waiting] for column in columns] if several else columns
@@ -344,8 +348,15 @@ class Corpus:
             for part, which in self._by_part(region, waiting):
                 draws.accept(
                     part.store, part.n_slots, part.slots, which, region, rank, start, self._stops, self._last,
-                    config.readable, config.window, config.strategy == "variant", self._is_span, accepted,
+                    config.readable, self._is_span, accepted,
                 )  # fmt: skip
+                if keeps is not None:
+                    valid = which[accepted[which]]
+                    slots, starts = part.slots[rank[valid]], start[valid]
+                    drawn = Candidates(
+                        part.bases, part.store, part.n_slots, slots, starts, config.window, self._is_span
+                    )
+                    accepted[valid] = keeps(drawn)
             waiting = waiting[~accepted[waiting]]
         return region, rank, start
 
@@ -364,46 +375,8 @@ class Corpus:
     def _is_turned(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         probe = np.full((len(indices), 1), ord("A"), np.uint8)
         self._turn(indices, probe)
-        return probe[:, 0] != ord("A")
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Regions of one contig with the same slots.
-
-    Attributes
-    ----------
-    last
-        (R,): the least last valid start of any slot.
-    n_valid
-        (R, 2): valid starts of the slot that has most, and of all.
-    """
-
-    contig: str
-    bases: NDArray[np.uint8]
-    store: Store
-    n_slots: int
-    slots: NDArray[np.int64]
-    regions: NDArray[np.int64]
-    last: NDArray[np.int64]
-    n_valid: NDArray[np.int64]
-
-
-def _records(part: _Part, slot: int, start: int, window: int) -> list[dict[str, int]]:
-    """Return the records whose edits a window holds a base of, or the junction of."""
-    store, held, at, n = part.store, [], start, 0
-    edits = np.empty(ROOM, np.int64)
-    for edit in carried(store, part.n_slots, slot, start, len(part.bases) - 1, edits) if len(store.start) else ():
-        begin, size = int(store.start[edit]), int(store.alt_at[edit + 1]) - int(store.alt_at[edit])
-        n += max(0, begin - at)
-        if n >= window:
-            break
-        seen = size - max(0, start - begin)
-        if seen > 0 or (size == 0 and n > 0):
-            held.append({"position": int(store.position[edit]), "allele": int(store.allele[edit])})
-        n += max(0, seen)
-        at = int(store.end[edit])
-    return held
+        turned: NDArray[np.bool_] = probe[:, 0] != ord("A")
+        return turned
 
 
 COMPLEMENT = np.arange(256, dtype=np.uint8)

@@ -1,0 +1,1 @@
+"""What a model knows of variants and of labelled sequences: beside plain counts."""

@@ -1,0 +1,1 @@
+"""References, panels, and every haplotype of them, base by base."""

@@ -24,6 +24,7 @@ __all__ = [
     "MISSING",
     "Batch",
     "Reading",
+    "begin_calls",
     "carry",
     "coin_index",
     "is_even",
@@ -172,17 +173,26 @@ def _mix(mixed, letter):
 
 
 @njit(cache=True, nogil=True)
+def begin_calls(batch, has_calls):
+    """Begin to count the alleles of a record, which has genotypes or has none."""
+    r = batch.n[0]
+    batch.has_calls[r] = has_calls
+    batch.n_present[r] = batch.n_missing[r] = batch.n_unphased[r] = 0
+    batch.unphased[r] = -1
+
+
+@njit(cache=True, nogil=True)
 def weigh(reading, batch, i, index, first, second, is_phased):
     """Take one sample's genotype: two alleles' numbers, `MISSING`, or `ABSENT` for the second.
 
-    Returns (called alleles, missing ones, whether it is an unphased heterozygote).
+    Counts its alleles that are called, those that are missing, and whether it is an unphased heterozygote.
     """
     found, copies = batch.found, batch.copies
     found[2 * i] = found[2 * i + 1] = 0
     here = batch.n[3] + i
     copies[here] = 0
     if not reading.kept[i]:
-        return 0, 0, False
+        return
     n_called, n_missing = (first >= 0) + (second >= 0), (first == MISSING) + (second == MISSING)
     if n_called:
         copies[here] = 1 if second == ABSENT else 2
@@ -194,7 +204,12 @@ def weigh(reading, batch, i, index, first, second, is_phased):
         elif reading.unphased != _AS_IS:
             first = second = 0
     found[2 * i], found[2 * i + 1] = max(first, 0), max(second, 0)
-    return n_called, n_missing, is_unphased
+    r = batch.n[0]
+    batch.n_present[r] += n_called
+    batch.n_missing[r] += n_missing if batch.has_calls[r] else 0
+    if is_unphased:
+        batch.n_unphased[r] += 1
+        batch.unphased[r] = i if batch.unphased[r] < 0 else batch.unphased[r]
 
 
 @njit(cache=True, nogil=True)

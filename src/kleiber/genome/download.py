@@ -7,70 +7,29 @@ again for their checksum rather than hashed on their way, because what counts is
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from kleiber.errors import ConfigError, DataError, DownloadError, KleiberError, NoNetwork, Stopped
-from kleiber.genome.bgzf import pieces
 from kleiber.genome.fetch import PATIENCE, AddressError, Limits, Transfer, discard, held, size_at
 from kleiber.genome.sources import DATA_VARIABLE, Source, SourceFile, address_of, find_file, parse_checksums
+from kleiber.genome.wanted import Outcome, Wanted, examine, is_folder, read_records, with_sum
 from kleiber.storage import is_unchanged, land, locked, write_atomic
 
 __all__ = ["MOST_JOBS", "RECORDS", "Outcome", "download"]
 
 RECORDS = "downloads.json"
 MOST_JOBS = 8  # connections that a public server will not mind
-PIECE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one file.
-
-    Attributes
-    ----------
-    status
-        ``"fetched"``; ``"checked"``, when it was here and not known yet; ``"there"``, when nothing had to be done.
-    verified
-        The source's own sum that it agrees with (``"md5 80e9…"``); empty when there was none to compare.
-    note
-        Why not.
-    address
-        Where it came from; empty for a file that was put here by hand.
-    """
-
-    source: str
-    name: str
-    path: str
-    status: str
-    size: int
-    mtime_ns: int
-    sha256: str
-    verified: str
-    note: str
-    address: str
 
 
 _FIELDS = {field.name for field in fields(Outcome)}
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A file that is asked for: where it is here (None: nowhere), and why its sum is unknown, if it is."""
-
-    source: Source
-    file: SourceFile
-    path: Path | None = None
-    note: str = ""
 
 
 T = TypeVar("T")
@@ -114,11 +73,11 @@ def download(
     """
     if not 1 <= jobs <= MOST_JOBS:
         raise ConfigError(f"{jobs} files at a time cannot be.\n  Choose 1 to {MOST_JOBS}: these are public servers.")
-    if mirror and not _is_folder(mirror):
+    if mirror and not is_folder(mirror):
         raise ConfigError(f"{mirror!r} is no mirror.\n  Write the address of a folder: https://host/folder/")
     try:
         with locked(to / RECORDS):
-            records = _read_records(to / RECORDS)
+            records = read_records(to / RECORDS)
             return _Work(to, records, mirror, limits, stop or Event(), moved, done).run(chosen, jobs)
     except OSError as error:
         raise DownloadError(
@@ -143,7 +102,7 @@ class _Work:
         outcomes: dict[str, Outcome] = {}
         wanted = []
         for source, file in chosen:
-            item = _Wanted(source, file, find_file(file.name, self.to))
+            item = Wanted(source, file, find_file(file.name, self.to))
             known = self._known(item)
             if known is None:
                 wanted.append(item)
@@ -183,7 +142,7 @@ class _Work:
             raise
         return errors
 
-    def _known(self, item: _Wanted) -> Outcome | None:
+    def _known(self, item: Wanted) -> Outcome | None:
         """Return what is recorded of a file that has not changed and has nothing left to be compared with."""
         record = item.path and self.records.get(self._key(item.path))
         if not item.path or not record or record.keys() != _FIELDS or not is_unchanged(item.path, record):
@@ -201,7 +160,7 @@ class _Work:
         self.records[self._key(Path(outcome.path))] = asdict(outcome)
         write_atomic(self.to / RECORDS, json.dumps(self.records, indent=1, sort_keys=True) + "\n")
 
-    def _with_sums(self, wanted: list[_Wanted]) -> list[_Wanted]:
+    def _with_sums(self, wanted: list[Wanted]) -> list[Wanted]:
         """Complete what the catalogue says of files by their source's own list; without it nothing is fetched."""
         lists: dict[str, dict[str, SourceFile] | None] = {}
         for item in wanted:
@@ -215,7 +174,7 @@ class _Work:
                     if not all(other.path for other in wanted if other.source == source):
                         raise
                     lists[source.name] = None
-        return [_with_sum(item, lists.get(item.source.name)) for item in wanted]
+        return [with_sum(item, lists.get(item.source.name)) for item in wanted]
 
     def _read_list(self, address: str) -> dict[str, SourceFile]:
         with TemporaryDirectory() as scratch:
@@ -241,7 +200,7 @@ class _Work:
                 problems.append((address, error))
         raise self._failure(source, name, problems)
 
-    def _check_space(self, missing: list[_Wanted]) -> None:
+    def _check_space(self, missing: list[Wanted]) -> None:
         """Refuse before the first byte what the disk cannot hold."""
         sizes = [item.file.size or self._asked_size(item) for item in missing]
         needed = sum(max(0, size - held(self._part(item.file))) for size, item in zip(sizes, missing, strict=True))
@@ -252,7 +211,7 @@ class _Work:
                 "  Free some, choose another disk with --to, or begin with a few --contigs."
             )
 
-    def _asked_size(self, item: _Wanted) -> int:
+    def _asked_size(self, item: Wanted) -> int:
         """Return the size that the first address that answers tells, or 0."""
         folders = self._file_folders(item.source)
         try:
@@ -265,7 +224,7 @@ class _Work:
     def _part(self, file: SourceFile) -> Path:
         return self.to / f"{file.name}.part"
 
-    def _obtain(self, item: _Wanted) -> Outcome:
+    def _obtain(self, item: Wanted) -> Outcome:
         """Fetch a file from one address after the other, and give it its name when it is right."""
         file, part = item.file, self._part(item.file)
         addresses = [address_of(folder, file.name) for folder in self._file_folders(item.source)]
@@ -275,7 +234,7 @@ class _Work:
             address = addresses.pop(0)
             try:
                 self._transfer(address, part, file).run()
-                sums = _examine(part, file)
+                sums = examine(part, file)
             except AddressError as error:
                 problems.append((address, error))
             except DataError as error:
@@ -300,11 +259,11 @@ class _Work:
             moved=lambda n_bytes, total: self.moved(file.name, n_bytes, total),
         )
 
-    def _adopt(self, item: _Wanted) -> Outcome:
+    def _adopt(self, item: Wanted) -> Outcome:
         """Check a file that somebody put here, once."""
         assert item.path is not None
         try:
-            sums = _examine(item.path, item.file)
+            sums = examine(item.path, item.file)
         except DataError as error:
             raise DataError(
                 f"{item.path} is not the file that {item.source.name} names: {error}.\n"
@@ -312,7 +271,7 @@ class _Work:
             ) from None
         return self._outcome(item, item.path, "checked", sums, "")
 
-    def _outcome(self, item: _Wanted, path: Path, status: str, sums: dict[str, str], address: str) -> Outcome:
+    def _outcome(self, item: Wanted, path: Path, status: str, sums: dict[str, str], address: str) -> Outcome:
         stat = path.stat()
         return Outcome(
             source=item.source.name,
@@ -340,75 +299,6 @@ class _Work:
             f"{name} of {source.name} could not be fetched.\n{told}\n"
             "  Try again later, or name another mirror with --mirror; what has come is kept and resumed."
         )
-
-
-def _is_folder(address: str) -> bool:
-    try:
-        parts = urlsplit(address)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # no port, or no host, as it should be written
-        return False
-
-
-def _with_sum(item: _Wanted, listed: dict[str, SourceFile] | None) -> _Wanted:
-    """Complete what the catalogue says of one file by its source's list, or say why its sum stays unknown."""
-    source, file = item.source, item.file
-    if file.digest:
-        return item
-    if not source.checksums:
-        return replace(item, note="the source publishes no checksum")
-    if listed is None:
-        return replace(item, note="the source's list of checksums is out of reach")
-    if file.name not in listed:
-        raise DownloadError(
-            f"{source.checksums} of {source.name} names no {file.name}, so that it could not be checked.\n"
-            f"  The source may have changed: look at {source.addresses[0]}"
-        )
-    return replace(item, file=replace(listed[file.name], contig=file.contig))
-
-
-def _examine(path: Path, file: SourceFile) -> dict[str, str]:
-    """Return the checksums of a file that is what its source says.
-
-    Raises
-    ------
-    DataError
-        When its sum is another, or, without a sum to compare, when it is cut short or damaged.
-    """
-    algorithm, wanted = file.digest or ("sha256", "")
-    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", algorithm}}
-    with open(path, "rb") as opened:
-        head = opened.read(len(file.begins.encode()) or 2)
-        opened.seek(0)
-        while piece := opened.read(PIECE):
-            for each in hashes.values():
-                each.update(piece)
-    sums = {name: each.hexdigest() for name, each in hashes.items()}
-    if wanted and sums[algorithm] != wanted:
-        raise DataError(f"its {algorithm} is {sums[algorithm]}, and the source's is {wanted}")
-    if not wanted:
-        if file.size and path.stat().st_size != file.size:
-            raise DataError(f"it has {path.stat().st_size:,} bytes, and the source's has {file.size:,}")
-        if file.begins and head != file.begins.encode():
-            raise DataError(f"it begins with {head!r}, and the source's with {file.begins!r}")
-        if file.name.endswith(".gz"):
-            if head != b"\x1f\x8b":
-                raise DataError(f"it begins with {head!r} and is no gzip file")
-            for _ in pieces(path):
-                pass
-    return sums
-
-
-def _read_records(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        records = json.loads(path.read_bytes())
-        if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
-            raise ValueError("it is no table of files")
-        return records
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise DataError(f"{path} is damaged: {error}.\n  Delete it: the files beside it are checked again.") from None
 
 
 def _together(errors: list[KleiberError]) -> KleiberError:

@@ -8,21 +8,30 @@ out, which is 6 GB for each genome.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kleiber.errors import ConfigError, DataError, StateError, UnknownSample
+from kleiber.errors import ConfigError, StateError, UnknownSample
 from kleiber.genome.assembly import Contig, Region
 from kleiber.genome.build import SCHEMA, Task, build_parts, few, refuse_foreign
 from kleiber.genome.haplotypes import ROOM, carried, copy_window, first_at, measured
 from kleiber.genome.join import join
-from kleiber.genome.ploidy import absences, pseudo_autosomal
+from kleiber.genome.manifests import (
+    ABSENT,
+    arrays_of,
+    difference,
+    is_inside,
+    refuse_damaged,
+    refuse_nothing,
+    silent_samples,
+    totals,
+)
 from kleiber.genome.reference import Reference
 from kleiber.genome.rules import PanelRules
 from kleiber.genome.store import Store, empty_store, open_store
@@ -30,9 +39,6 @@ from kleiber.genome.vcf import VcfFile
 from kleiber.storage import MANIFEST, digest, file_digest, link_or_copy, read_manifest, staged_folder, write_manifest
 
 __all__ = ["Panel", "PanelRules"]
-
-ABSENT = ("contigs", "silent")  # what a manifest says of contigs with and without records
-NUMBERS = ("part", "number", "n_edits")  # of a contig, which become parts of file names and lengths
 
 
 class Panel:
@@ -110,8 +116,8 @@ class Panel:
                     tasks.append(Task(source.path, folder / part, store, reference.path, rules, kept))
             parts = build_parts(tasks, workers, progress)
             contigs = join(tasks, parts, folder, reference, rules, chosen, sexes)
-            foreign = _sums(part["foreign"] for part in parts)
-            _refuse_nothing(contigs, foreign, reference, few([str(source.path) for source in sources]))
+            foreign = totals(part["foreign"] for part in parts)
+            refuse_nothing(contigs, foreign, reference, few([str(source.path) for source in sources]))
             names = [f"part-{i}" for i in range(len(tasks))]
             names += [name for name in [f"part-{len(tasks)}"] if any(entry["part"] == len(tasks) for entry in contigs)]
             for stale in {*folder.glob("part-*"), *folder.glob(".part-*")} - {folder / name for name in names}:
@@ -126,7 +132,7 @@ class Panel:
                 "reference": reference.fingerprint,
                 "rules": parts[0]["decides"]["rules"],
                 "contigs": contigs,
-                "silent": _silent(reference, contigs, chosen, sexes),
+                "silent": silent_samples(reference, contigs, chosen, sexes),
                 "foreign": foreign,
                 "sha256": {name: file_digest(folder / name) for name in manifests},
             }
@@ -151,7 +157,7 @@ class Panel:
             raise StateError(
                 f"{path} has the schema {manifest.get('schema')}, and {SCHEMA} is read.\n  Build it again."
             )
-        _refuse_damaged_manifests(Path(path), manifest)
+        refuse_damaged(Path(path), manifest)
         own = Reference.open(Path(path) / "reference")
         for other in (own, reference):
             if other is not None and manifest["reference"] != other.fingerprint:
@@ -298,14 +304,14 @@ class Panel:
 
     def damage(self) -> list[str]:
         """Compare every file with its checksum; return what is missing or has changed."""
-        expected = {**self.manifest.get("sha256", {}), **_arrays(self.manifest)}
+        expected = {**self.manifest.get("sha256", {}), **arrays_of(self.manifest)}
         for name in [name for name in expected if name.startswith("part-") and name.endswith(MANIFEST)]:
             part = read_manifest((self.path / name).parent) or {"contigs": []}
             sums = [entry["sha256"] for entry in part["contigs"]]
-            named = {file: value for each in sums for file, value in each.items() if _is_inside(file)}
+            named = {file: value for each in sums for file, value in each.items() if is_inside(file)}
             expected |= {f"{Path(name).parent}/{file}": value for file, value in named.items()}
         expected |= {f"reference/{name}": value for name, value in self.reference.checksums.items()}
-        problems = [_difference(self.path / name, value) for name, value in expected.items()]
+        problems = [difference(self.path / name, value) for name, value in expected.items()]
         unchecked = {str(path.relative_to(self.path)) for path in self.path.rglob("*.npy")} - set(expected)
         problems += [f"{self.path / name}: has no checksum; it is of an older build" for name in sorted(unchecked)]
         return [problem for problem in problems if problem]
@@ -340,91 +346,7 @@ def fill_windows(bases, store, n_slots, slots, starts, out):
     return -1
 
 
-def _sums(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Add up counts by name."""
-    total: dict[str, int] = {}
-    for each in counts:
-        for name, n in each.items():
-            total[name] = total.get(name, 0) + n
-    return total
-
-
-def _silent(
-    reference: Reference, contigs: Sequence[Mapping], samples: tuple[str, ...], sexes: Mapping[str, str] | None
-) -> list[dict[str, Any]]:
-    """Return which slots do not exist on contigs of the reference without a record."""
-    told = None if sexes is None else {**dict.fromkeys(samples, "unknown"), **sexes}
-    nobody, nothing = np.zeros(len(samples), bool), np.zeros((0, 4), np.int64)
-    found = []
-    for contig in reference.contigs:
-        if all(contig.name != entry["name"] for entry in contigs):
-            pars = pseudo_autosomal(contig.name, contig.length)
-            absent, _ = absences(contig.name, contig.length, pars, samples, nothing, nobody, nobody, told)
-            found += [{"name": contig.name, "absent": absent}] if absent else []
-    return found
-
-
-def _refuse_nothing(contigs: Sequence[Mapping], foreign: Mapping[str, int], reference: Reference, files: str) -> None:
-    """Refuse a panel that has records, and nothing of the reference's contigs or no genotype."""
-    counts = _sums(entry["counts"] for entry in contigs)
-    if foreign and not contigs:
-        raise DataError(
-            f"{files} and the reference {reference.manifest['source']} have no contig in common.\n"
-            f"  The panel's records are of {few(list(foreign))}; the reference has "
-            f"{few([contig.name for contig in reference.contigs])}.\n  Pass the FASTA that the panel was called on."
-        )
-    if counts and counts["records"] and counts["records"] == counts["without genotypes"]:
-        raise DataError(f"{files} holds no genotypes: no record's FORMAT has GT.")
-
-
 def _remaining(store: Store, n_slots: int, slot: int, start: int, end: int) -> int:
     """Return how many haplotype bases have coordinates in [start, end)."""
     haplotype = measured(store, carried(store, n_slots, slot, start, end, np.empty(ROOM, np.int64)))
     return int(first_at(haplotype, end) - first_at(haplotype, start))
-
-
-def _arrays(manifest: dict[str, Any]) -> dict[str, str]:
-    """Return the checksums of all arrays of edits, by their paths in the store."""
-    return {
-        f"part-{entry['part']}/{name}": value
-        for entry in manifest["contigs"]
-        for name, value in entry["sha256"].items()
-    }
-
-
-def _refuse_damaged_manifests(path: Path, manifest: dict[str, Any]) -> None:
-    """See that the manifests are as they were written, and name no file outside of the store."""
-    unsealed = {key: value for key, value in manifest.items() if key != "checksum"}
-    sums = manifest.get("sha256", {})
-    problems = []
-    if "checksum" in manifest and manifest["checksum"] != digest(unsealed):
-        problems = [f"{path / MANIFEST}: has changed"]
-    elif outside := [name for name in {**sums, **_arrays(manifest)} if not _is_inside(name)]:
-        problems = [f"{path / MANIFEST}: names {outside[0]!r}, outside of the store"]
-    elif any(type(entry[key]) is not int or entry[key] < 0 for entry in manifest["contigs"] for key in NUMBERS):
-        problems = [f"{path / MANIFEST}: gives a contig a place that is no number"]
-    elif not all(_are_absences(entry, len(manifest["samples"])) for key in ABSENT for entry in manifest[key]):
-        problems = [f"{path / MANIFEST}: gives a contig slots that cannot be"]
-    else:
-        problems = [_difference(path / name, value) for name, value in sums.items()]
-    if any(problems):
-        raise DataError(f"{path} is damaged:\n  {max(problems)}\n  Build it again, or fetch it again.")
-
-
-def _are_absences(entry: Mapping[str, Any], n_samples: int) -> bool:
-    """Say whether what a contig's slots lack is stretches, and slots that there are."""
-    return all(
-        all(0 <= slot < 2 * n_samples for slot in slots) and all(0 <= start < end for start, end in stretches)
-        for stretches, slots in entry["absent"]
-    )
-
-
-def _is_inside(name: str) -> bool:
-    return not PurePath(name).is_absolute() and ".." not in PurePath(name).parts and "\0" not in name
-
-
-def _difference(path: Path, expected: str) -> str:
-    """Say what is wrong with a file whose SHA-256 is expected, or nothing."""
-    if not path.is_file():
-        return f"{path}: is missing"
-    return "" if file_digest(path) == expected else f"{path}: has changed"

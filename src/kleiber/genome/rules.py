@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from kleiber.errors import ConfigError
 
-__all__ = ["POLICIES", "UNPHASED", "PanelRules"]
+__all__ = ["POLICIES", "UNPHASED", "PanelRules", "RecordRules"]
 
 POLICIES = ("bcftools", "edits")
 UNPHASED = ("error", "skip", "as-is", "random")
 
 
 @dataclass(frozen=True)
-class PanelRules:
-    """What a panel keeps of its records.
+class RecordRules:
+    """What a study says of a panel's records: the keys that `PanelRules` and ``[genome]`` share.
 
     Attributes
     ----------
@@ -29,13 +29,11 @@ class PanelRules:
         Drop records whose FILTER is neither PASS nor missing.
     unphased
         Heterozygotes written with ``/``: ``"error"``, ``"skip"``, ``"as-is"``, or ``"random"``: in an order that
-        `seed`, the sample and the record decide.
+        a seed, the sample and the record decide.
     ref_mismatch
         Records whose REF is not the reference's: ``"error"`` or ``"skip"``.
     sv
         ``"skip"`` drops symbolic alleles; ``"del"`` takes ``<DEL>`` as the deletion that it is.
-    seed
-        Decides what `unphased` leaves to chance.
     """
 
     policy: str = "bcftools"
@@ -45,6 +43,18 @@ class PanelRules:
     unphased: str = "error"
     ref_mismatch: str = "error"
     sv: str = "skip"
+
+
+@dataclass(frozen=True)
+class PanelRules(RecordRules):
+    """What a panel keeps of its records.
+
+    Attributes
+    ----------
+    seed
+        Decides what `unphased` leaves to chance.
+    """
+
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kleiber.genome.calls import ABSENT, MISSING, carry, coin_index, is_even, sort_by_allele, weigh
+from kleiber.genome.calls import ABSENT, MISSING, begin_calls, carry, coin_index, is_even, sort_by_allele, weigh
 from kleiber.genome.rules import UNPHASED
 
 __all__ = ["ALL", "FULL", "IRREGULAR", "OTHER_CONTIG", "any_genotypes", "is_full", "scan_text"]
@@ -194,7 +194,8 @@ def any_genotypes(text, at, field, n_alts, reading, index, batch):
     went, and the sample at which it went wrong; nothing is appended then.
     """
     r, n_samples = batch.n[0], reading.kept.size
-    n_present, n_missing, n_unphased, unphased = 0, 0, 0, -1
+    begin_calls(batch, field >= 0)
+    n_plain = 0
     p = at
     found, copies, here = batch.found, batch.copies, batch.n[3]
     for i in range(n_samples):
@@ -204,13 +205,13 @@ def any_genotypes(text, at, field, n_alts, reading, index, batch):
             is_known = 0 <= left <= 9 and left <= n_alts
             if is_known and text[p + 1] == end:
                 found[2 * i], found[2 * i + 1], copies[here + i] = left, 0, 1
-                n_present += 1
+                n_plain += 1
                 p += 2
                 continue
             is_known = is_known and text[p + 1] == BAR and 0 <= right <= 9 and right <= n_alts
             if is_known and text[p + 3] == end:
                 found[2 * i], found[2 * i + 1], copies[here + i] = left, right, 2
-                n_present += 2
+                n_plain += 2
                 p += 4
                 continue
         first, second, is_phased = np.int64(MISSING), np.int64(ABSENT), True
@@ -255,14 +256,7 @@ def any_genotypes(text, at, field, n_alts, reading, index, batch):
         if text[p] != (TAB if i + 1 < n_samples else NEWLINE):
             return at, FEW if text[p] == NEWLINE else MANY, i
         p += 1
-        called, missing, is_unphased = weigh(reading, batch, i, index, first, second, is_phased)
-        n_present += called
-        n_missing += missing
-        if is_unphased:
-            n_unphased += 1
-            unphased = i if unphased < 0 else unphased
+        weigh(reading, batch, i, index, first, second, is_phased)
+    batch.n_present[r] += n_plain
     carry(reading, batch, n_alts)
-    batch.has_calls[r] = field >= 0
-    batch.n_present[r], batch.n_missing[r] = n_present, n_missing if field >= 0 else 0
-    batch.unphased[r], batch.n_unphased[r] = unphased, n_unphased
     return p, FINE, 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from kleiber.genome.calls import ABSENT, MISSING, carry, close_carriers, coin_index, is_even, weigh
+from kleiber.genome.calls import ABSENT, MISSING, begin_calls, carry, close_carriers, coin_index, is_even, weigh
 from kleiber.genome.rules import UNPHASED
 from kleiber.genome.scan import ALL, FULL, IRREGULAR, LONGEST, MOST_ALTS, NO_ALLELE, OTHER_CONTIG, PLOIDY, is_full
 
@@ -225,10 +225,9 @@ def _genotypes(data, p, width, ploidy, n_alts, reading, index, batch):
 
     Returns ALL, or what is wrong and with which sample; nothing is appended then. A `ploidy` of 0: there is no GT.
     """
-    r = batch.n[0]
+    begin_calls(batch, ploidy > 0)
     missing_value = np.int64(1) << (8 * width - 1)  # of a vector; a missing allele is 0 or 1
     end_of_vector = missing_value + 1
-    n_present, n_missing, n_unphased, unphased = 0, 0, 0, -1
     for i in range(reading.kept.size):
         first, second, is_phased = np.int64(MISSING), np.int64(ABSENT), True
         for k in range(ploidy):
@@ -245,14 +244,6 @@ def _genotypes(data, p, width, ploidy, n_alts, reading, index, batch):
                 first = allele
             else:
                 second, is_phased = allele, value & 1 == 1
-        called, missing, is_unphased = weigh(reading, batch, i, index, first, second, is_phased)
-        n_present += called
-        n_missing += missing
-        if is_unphased:
-            n_unphased += 1
-            unphased = i if unphased < 0 else unphased
+        weigh(reading, batch, i, index, first, second, is_phased)
     carry(reading, batch, n_alts)
-    batch.has_calls[r] = ploidy > 0
-    batch.n_present[r], batch.n_missing[r] = n_present, n_missing if ploidy else 0
-    batch.unphased[r], batch.n_unphased[r] = unphased, n_unphased
     return ALL, 0

@@ -1,0 +1,1 @@
+"""The networks, their sizes, and their weights on disk."""

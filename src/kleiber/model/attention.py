@@ -1,6 +1,6 @@
 """Attention with ALiBi in place of positions (Press et al. 2022, arXiv:2108.12409), and the ways to compute it.
 
-Every network here attends alike: scores q·k / √d with -slope·|i - j| added, from the tokens that are asked for to all.
+Every network here attends alike: scores q·k / √d with ``-slope·|i - j|`` added, from the tokens asked for to all.
 Rejected: positions that are learned or rotated. They tie a network to the length of its rows, and rotated ones cost
 more time and were no better in bits per base (see the notebook).
 
@@ -38,7 +38,7 @@ def alibi_slopes(heads: int) -> list[float]:
 
 
 def alibi(slopes: Tensor, x: Tensor, mask: Tensor | None, rows: Tensor | None) -> Tensor:
-    """Return what is added to the scores: -slope·|i - j|, and the least number where j is padding.
+    """Return what is added to the scores: ``-slope·|i - j|``, and the least number where j is padding.
 
     Nothing is copied from the host: a step that does cannot be captured as a CUDA graph.
 

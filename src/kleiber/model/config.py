@@ -14,13 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kleiber.errors import ConfigError, DataError, UnknownName
+from kleiber.model.architectures import ARCHITECTURES
 
-__all__ = ["ARCHITECTURES", "BACKENDS", "CONV_WIDTH", "PRESETS", "ModelConfig", "shape_for"]
+__all__ = ["BACKENDS", "PRESETS", "ModelConfig", "shape_for"]
 
-ARCHITECTURES = ("shortconv", "dnabert2")
-"""The networks: one that reads order (`kleiber.model.shortconv`), and DNABERT-2, which cannot."""
-CONV_WIDTH = 3
-"""Tokens that the short convolution sees."""
 HEAD_WIDTH = 16
 """The widest head of the ladder. Narrower ones are as good and wider ones are not (see the notebook)."""
 
@@ -41,7 +38,7 @@ class ModelConfig:
     dropout
         After the embeddings, after attention's output and inside the feed-forward; never on attention itself.
     architecture
-        One of `ARCHITECTURES`.
+        One of `kleiber.model.architectures.ARCHITECTURES`.
     """
 
     vocab_size: int
@@ -53,7 +50,7 @@ class ModelConfig:
     architecture: str = "dnabert2"
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
+        if str(self.architecture) not in ARCHITECTURES:
             raise UnknownName(str(self.architecture), ARCHITECTURES, kind="architecture")
         numbers = (self.vocab_size, self.hidden, self.layers, self.heads, self.intermediate)
         if any(type(n) is not int for n in numbers) or not isinstance(self.dropout, int | float):
@@ -71,9 +68,7 @@ class ModelConfig:
         v, h = self.vocab_size, self.hidden
         embeddings = v * h + 2 * h
         head = h * h + 3 * h + v
-        # the vectors of two types of token; or the convolution and the last norm
-        own = 2 * h if self.architecture == "dnabert2" else (CONV_WIDTH + 2) * h
-        return embeddings + self.n_params_non_embedding + head + own
+        return embeddings + self.n_params_non_embedding + head + ARCHITECTURES[self.architecture].own_params(h)
 
     @property
     def n_params_non_embedding(self) -> int:
@@ -96,7 +91,7 @@ class ModelConfig:
 
         Returns
         -------
-        Operations by component: projections, attention, feed_forward, head, and convolution where there is one.
+        Operations by component: projections, attention, feed_forward, head, and what is the architecture's own.
         """
         h, i, tokens = self.hidden, self.intermediate, rows * length
         last = tokens if scored is None else scored  # tokens that leave the last block
@@ -107,8 +102,7 @@ class ModelConfig:
             "feed_forward": 2 * 3 * h * i * through,
             "head": 2 * h * (h + self.vocab_size) * last,
         }
-        if self.architecture == "shortconv":
-            forward["convolution"] = 2 * CONV_WIDTH * h * tokens
+        forward |= ARCHITECTURES[self.architecture].own_flops(h, tokens)
         return {name: 3 * value for name, value in forward.items()}
 
     def to_hub(self) -> dict[str, Any]:
@@ -124,7 +118,7 @@ class ModelConfig:
             "hidden_act": "gelu",
             "layer_norm_eps": 1e-12,
             "initializer_range": 0.02,
-            "type_vocab_size": 2 if self.architecture == "dnabert2" else 0,
+            "type_vocab_size": ARCHITECTURES[self.architecture].n_types,
             "pad_token_id": 3,
             "architecture": self.architecture,
         }
@@ -137,12 +131,17 @@ class ModelConfig:
         ------
         DataError
             When a key is missing, or asks for something that this network does not do.
+        UnknownName
+            When it names another architecture.
         """
+        architecture = str(config.get("architecture", "dnabert2"))
+        if architecture not in ARCHITECTURES:
+            raise UnknownName(architecture, ARCHITECTURES, where, "architecture")
         fixed = {
             "hidden_act": "gelu",
             "layer_norm_eps": 1e-12,
             "attention_probs_dropout_prob": 0.0,
-            "type_vocab_size": 2 if config.get("architecture", "dnabert2") == "dnabert2" else 0,
+            "type_vocab_size": ARCHITECTURES[architecture].n_types,
         }
         for key, value in fixed.items():
             if config.get(key, value) != value:
@@ -155,7 +154,7 @@ class ModelConfig:
                 config["num_attention_heads"],
                 config["intermediate_size"],
                 config.get("hidden_dropout_prob", 0.1),
-                config.get("architecture", "dnabert2"),
+                architecture,
             )
         except KeyError as error:
             raise DataError(f"{where} has no {error}: it is no configuration of a DNABERT-2.") from None

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 import safetensors.torch
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from kleiber import __version__
 from kleiber.errors import DataError
-from kleiber.model import attention, dnabert2, pretrained, shortconv
-from kleiber.model.config import CONV_WIDTH, ModelConfig
+from kleiber.model import attention, dnabert2, pretrained
+from kleiber.model.architectures import ARCHITECTURES, CONV_WIDTH
+from kleiber.model.config import ModelConfig
+from kleiber.model.networks import NETWORKS
 from kleiber.model.weights import TIED, load_weights
 from kleiber.storage import staged_folder
-from kleiber.tokens.tokenizer import SPECIALS, load
+from kleiber.tokens.kinds import load
+from kleiber.tokens.tokenizer import SPECIALS
 
 __all__ = ["export_model", "import_model", "modelling_code"]
 
@@ -103,10 +108,16 @@ def modelling_code() -> str:
     parts = [f'"""A network exported by kleiber {__version__}; needs torch and transformers alone."""\n']
     parts.append("from __future__ import annotations\n\nfrom types import SimpleNamespace as ModelConfig\n")
     parts.append(f"CONV_WIDTH = {CONV_WIDTH}\n")
-    for module in (attention, dnabert2, shortconv, pretrained):
-        source = inspect.getsource(module).split("from __future__ import annotations\n", 1)[1]
-        parts.append("\n".join(line for line in source.splitlines() if not line.startswith("from kleiber.")) + "\n")
-    return "\n".join(parts)
+    networks = dict.fromkeys([dnabert2, *(sys.modules[made.__module__] for made in NETWORKS.values())])
+    parts += map(_own_lines, (attention, *networks))
+    parts.append(f"NETWORKS = {{{', '.join(f'{name!r}: {made.__name__}' for name, made in NETWORKS.items())}}}\n")
+    return "\n".join([*parts, _own_lines(pretrained)])
+
+
+def _own_lines(module: ModuleType) -> str:
+    """Return the source of a module without what it imports of kleiber."""
+    source = inspect.getsource(module).split("from __future__ import annotations\n", 1)[1]
+    return "\n".join(line for line in source.splitlines() if not line.startswith("from kleiber.")) + "\n"
 
 
 def _config(shape: ModelConfig) -> dict:
@@ -127,9 +138,8 @@ def _config(shape: ModelConfig) -> dict:
 
 
 def _card(shape: ModelConfig, kind: str) -> str:
-    name = "DNABERT-2" if shape.architecture == "dnabert2" else "DNABERT-2 with a short convolution, which reads order,"
     return (
-        f"# A {name} of {shape.n_params:,} parameters\n\n"
+        f"# A {ARCHITECTURES[shape.architecture].about} of {shape.n_params:,} parameters\n\n"
         f"{shape.layers} layers, width {shape.hidden}, {shape.heads} heads, feed-forward {shape.intermediate}; "
         f"{shape.vocab_size:,} tokens ({kind}). Pre-trained by kleiber {__version__} on masked DNA.\n\n"
         "```python\nfrom transformers import AutoModelForMaskedLM, AutoTokenizer\n\n"

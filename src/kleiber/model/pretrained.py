@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, Seque
 
 from kleiber.model.config import ModelConfig
 from kleiber.model.dnabert2 import Embeddings, Encoder, Head
-from kleiber.model.shortconv import NETWORKS
+from kleiber.model.networks import NETWORKS
 
 __all__ = [
     "DNABERT2Config",
@@ -125,16 +125,12 @@ class DNABERT2Model(DNABERT2PreTrainedModel):
         return BaseModelOutput(self.body.forward(self, input_ids, attention_mask, None, token_type_ids))  # type: ignore[arg-type]
 
 
-class DNABERT2ForMaskedLM(DNABERT2PreTrainedModel):
-    """The encoder and the tied head."""
-
-    _tied_weights_keys = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}  # noqa: RUF012
+class _WithHead(DNABERT2PreTrainedModel):
+    """The encoder below a head that says what it makes of its vectors."""
 
     def __init__(self, config: DNABERT2Config):
         super().__init__(config)
         self.bert = NETWORKS[config.architecture].body(config.shape)
-        self.cls = Head(config.shape, self.bert.embeddings.word_embeddings.weight)
-        self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the embedding of tokens, whose weight is (V, H)."""
@@ -143,6 +139,34 @@ class DNABERT2ForMaskedLM(DNABERT2PreTrainedModel):
     def set_input_embeddings(self, value: Any) -> None:
         """Put another embedding of tokens, whose weight is (V, H)."""
         self.bert.embeddings.word_embeddings = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **unused: Any,
+    ) -> Any:
+        """Return the head's logits, and its loss where there are labels."""
+        x = self.bert(input_ids, attention_mask, None, token_type_ids)
+        is_token = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        return self._answer(x, is_token.unsqueeze(-1).to(x.dtype), labels)
+
+    def _answer(self, x: Tensor, is_token: Tensor, labels: Tensor | None) -> Any:
+        """Return what the head makes of vectors, (B, S, H); `is_token`, (B, S, 1), is 0 where there is padding."""
+        raise NotImplementedError
+
+
+class DNABERT2ForMaskedLM(_WithHead):
+    """The encoder and the tied head: logits (B, S, V), and the mean loss over labels that are not -100."""
+
+    _tied_weights_keys = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}  # noqa: RUF012
+
+    def __init__(self, config: DNABERT2Config):
+        super().__init__(config)
+        self.cls = Head(config.shape, self.bert.embeddings.word_embeddings.weight)
+        self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the decoder, whose weight (V, H) is the embedding's."""
@@ -152,52 +176,26 @@ class DNABERT2ForMaskedLM(DNABERT2PreTrainedModel):
         """Put another decoder, whose weight is (V, H)."""
         self.cls.predictions.decoder = value
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        **unused: Any,
-    ) -> MaskedLMOutput:
-        """Return logits (B, S, V), and the mean loss over the labels that are not -100."""
-        x = self.bert(input_ids, attention_mask, None, token_type_ids)
+    def _answer(self, x: Tensor, is_token: Tensor, labels: Tensor | None) -> MaskedLMOutput:
         logits = self.cls.predictions(x)
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
         return MaskedLMOutput(loss=loss, logits=logits)
 
 
-class DNABERT2ForSequenceClassification(DNABERT2PreTrainedModel):
-    """The encoder and a linear layer on the mean of the unpadded tokens."""
+class DNABERT2ForSequenceClassification(_WithHead):
+    """The encoder and a linear layer on the mean of the unpadded tokens: logits (B, num_labels).
+
+    A float label makes it a regression, and the loss the squared error.
+    """
 
     def __init__(self, config: DNABERT2Config):
         super().__init__(config)
-        self.bert = NETWORKS[config.architecture].body(config.shape)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the embedding of tokens, whose weight is (V, H)."""
-        return self.bert.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: Any) -> None:
-        """Put another embedding of tokens, whose weight is (V, H)."""
-        self.bert.embeddings.word_embeddings = value
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        **unused: Any,
-    ) -> SequenceClassifierOutput:
-        """Return logits (B, num_labels); a float label makes it a regression, and the loss the squared error."""
-        x = self.bert(input_ids, attention_mask, None, token_type_ids)
-        weight = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        weight = weight.unsqueeze(-1).to(x.dtype)
-        logits = self.classifier(self.dropout((x * weight).sum(1) / weight.sum(1)))
+    def _answer(self, x: Tensor, is_token: Tensor, labels: Tensor | None) -> SequenceClassifierOutput:
+        logits = self.classifier(self.dropout((x * is_token).sum(1) / is_token.sum(1)))
         loss = None
         if labels is not None:
             is_class = not labels.is_floating_point()

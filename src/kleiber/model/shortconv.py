@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kleiber.model.architectures import CONV_WIDTH
 from kleiber.model.attention import Attend, pick
-from kleiber.model.config import CONV_WIDTH, ModelConfig
+from kleiber.model.config import ModelConfig
 from kleiber.model.dnabert2 import DNABERT2, Bert, Block
 
-__all__ = ["NETWORKS", "ShortConv", "network"]
+__all__ = ["ShortConv"]
 
 CONV_SPREAD = 0.3  # of the first weights of the convolution
 
@@ -56,8 +57,10 @@ class PreNormBlock(Block):
 class ShortConvBert(Bert):
     """The encoder, between the convolution and a last norm."""
 
+    block: type[Block] = PreNormBlock
+
     def __init__(self, config: ModelConfig):
-        super().__init__(config, PreNormBlock)
+        super().__init__(config, self.block)
         self.convolution = ShortConvolution(config)
         self.norm = nn.LayerNorm(config.hidden, eps=1e-12)
 
@@ -91,11 +94,3 @@ class ShortConv(DNABERT2):
             self.bert.convolution.weight.normal_(0.0, CONV_SPREAD, generator=generator)
             if frequencies is not None:
                 self.cls.predictions.decoder.bias.copy_(torch.as_tensor(frequencies()).log())
-
-
-NETWORKS: dict[str, type[DNABERT2]] = {"dnabert2": DNABERT2, "shortconv": ShortConv}
-
-
-def network(config: ModelConfig) -> DNABERT2:
-    """Return the network of a configuration, its weights not drawn yet."""
-    return NETWORKS[config.architecture](config)

@@ -21,7 +21,7 @@ from torch import Tensor
 from kleiber.errors import DataError
 from kleiber.model.config import ModelConfig
 from kleiber.model.dnabert2 import DNABERT2
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 
 __all__ = ["load_model", "load_weights"]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from kleiber.corpus.strategies import STRATEGIES
 from kleiber.report.measures import differences, is_far, published, steps_along, strongest_baselines
 from kleiber.report.numbers import compact, interval, plus_minus, signed
 from kleiber.report.opponents import worth_sentence
@@ -18,11 +19,6 @@ from kleiber.report.tokenizers import EQUAL, SCORES, EqualDifference, equal_diff
 
 __all__ = ["ArmFindings", "arm_findings", "between_arms", "in_brief", "tokenizers_compared", "what_was_run"]
 
-SAMPLINGS = {
-    "reference": "windows of the reference genome",
-    "pangenome": "windows of phased haplotypes",
-    "variant": "windows of haplotypes that hold a variant",
-}
 STATUS = {
     "CONVERGED": "the fit converged",
     "BOUND_HIT": "the fit ended on a bound, so its exponents are no estimates",
@@ -51,7 +47,7 @@ class ArmFindings:
 def arm_label(study: StudyOutput, arm: str) -> str:
     """Say what an arm is: its windows and its tokenizer."""
     sampling = study.sampling(arm)
-    return f"{SAMPLINGS.get(sampling, sampling)}, {study.tokenizer(arm)} tokens"
+    return f"{STRATEGIES[sampling].about if sampling in STRATEGIES else sampling}, {study.tokenizer(arm)} tokens"
 
 
 def in_brief(study: StudyOutput) -> list[str]:

@@ -81,7 +81,8 @@ def draw_noise(
     normal = ndtri(uniforms[:, 2:])
     luck = (_root(between) @ normal[:, : k * runs].reshape(draws, k, runs)) * scale_between
     own = (_root(within) @ normal[:, k * runs :].reshape(draws, k, n)) * scale_within
-    return luck[..., cluster] + own
+    drawn: NDArray[np.float64] = luck[..., cluster] + own
+    return drawn
 
 
 def noise_spreads(

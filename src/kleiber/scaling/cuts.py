@@ -135,7 +135,8 @@ def _exponent(theta: Array) -> float:
 def _direction(theta: Array) -> Array:
     """Return the derivative of a = β / (α + β) by θ."""
     alpha, beta = theta[3:]
-    return np.array([0.0, 0.0, 0.0, -beta, alpha]) / (alpha + beta) ** 2
+    slopes: Array = np.array([0.0, 0.0, 0.0, -beta, alpha]) / (alpha + beta) ** 2
+    return slopes
 
 
 def _influence(theta: Array, slopes: Array) -> Array:

@@ -48,7 +48,7 @@ def fit(
     Parameters
     ----------
     form
-        chinchilla, equal-exponents, power, kaplan, shifted or data-constrained (see `kleiber.scaling.forms`).
+        One of `kleiber.scaling.forms.FORMS`.
     delta
         Where the Huber loss of the log residuals turns linear; by default 1.345 spreads of the residuals
         (`spread_delta`). 1e-3 is what published fits took.

@@ -208,4 +208,5 @@ def _tables(design: Design, prior: Prior, seed: int) -> Iterator[Observations]:
     for k, law in enumerate(prior.laws):
         normal = ndtri(np.clip(counter.uniforms(seed, STREAM, k, runs + n), 1e-16, None))
         luck = prior.of_runs * normal[:runs][design.cluster] + prior.of_points * normal[runs:]
-        yield design.observed(chinchilla(*law, design.N, design.D) * np.exp(luck))
+        E, A, B, alpha, beta = law
+        yield design.observed(chinchilla(E, A, B, alpha, beta, design.N, design.D) * np.exp(luck))

@@ -7,8 +7,8 @@ Rejected: a language of formulas for the user, which would let one try forms unt
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,15 +47,22 @@ class Points:
 
 @dataclass(frozen=True)
 class Form:
-    """A form: its free parameters and ln L as their function.
+    """A form: its free parameters, all positive, and ln L as their function.
 
-    Parameters not named in `exponents` are positive.
+    Attributes
+    ----------
+    needs
+        What observations have to have beside N, D and the loss: ``"unique"``, or nothing.
+    ranges
+        Of each parameter that is none of E, A, B, alpha and beta: the least and the most that it can be, and where to
+        begin.
     """
 
     name: str
     parameters: tuple[str, ...]
     predict: Callable[[dict[str, float], Points], Array]
     needs: str = ""
+    ranges: Mapping[str, Callable[[Points], tuple[float, float, float]]] = field(default_factory=dict)
 
     def log_loss(self, values: dict[str, float], points: Points) -> Array:
         """Return ln L at some points."""
@@ -116,12 +123,34 @@ FORMS = {
         Form("equal-exponents", ("E", "A", "B", "alpha"), _chinchilla),
         Form("power", ("A", "B", "alpha", "beta"), _chinchilla),
         Form("kaplan", ("A", "B", "alpha", "beta"), _kaplan),
-        Form("shifted", ("E", "A", "B", "alpha", "beta", "D_0"), _shifted),
-        Form("delayed", ("E", "A", "B", "alpha", "beta", "D_0"), _delayed),
-        Form("joint", ("E", "A", "B", "alpha", "beta", "gamma"), _joint),
-        Form("data-constrained", ("E", "A", "B", "alpha", "beta", "R_D", "R_N"), _data_constrained, needs="unique"),
+        Form(
+            "shifted",
+            ("E", "A", "B", "alpha", "beta", "D_0"),
+            _shifted,
+            ranges={"D_0": lambda at: (at.D.min() * 1e-6, at.D.max(), 0.01 * at.D.min())},
+        ),
+        Form(
+            "delayed",
+            ("E", "A", "B", "alpha", "beta", "D_0"),
+            _delayed,
+            ranges={"D_0": lambda at: (at.D.min() * 1e-6, 0.999 * at.D.min(), 0.01 * at.D.min())},
+        ),
+        Form(
+            "joint",
+            ("E", "A", "B", "alpha", "beta", "gamma"),
+            _joint,
+            ranges={"gamma": lambda at: (0.1, 10.0, 1.0)},
+        ),
+        Form(
+            "data-constrained",
+            ("E", "A", "B", "alpha", "beta", "R_D", "R_N"),
+            _data_constrained,
+            needs="unique",
+            ranges={"R_D": lambda at: (1e-2, 1e4, 10.0), "R_N": lambda at: (1e-2, 1e4, 5.0)},
+        ),
     )
 }
+"""Every form: this is the one place where one is added (see "Add a part" of the how-tos)."""
 
 
 def form_named(name: str) -> Form:
@@ -161,7 +190,7 @@ def fit_form(
     if unknown := sorted(fixed.keys() - set(form.parameters)):
         raise ConfigError(f"{unknown[0]} is no parameter of the form {form.name}: {', '.join(form.parameters)}.")
     free = [name for name in form.parameters if name not in fixed]
-    low, high = np.array([_bounds(form.name, name, points, float(z.min())) for name in free]).T
+    low, high = np.array([_bounds(form, name, points, float(z.min())) for name in free]).T
 
     def values(theta: Array) -> dict[str, float]:
         return {**fixed, **{k: v if _is_exponent(k) else np.exp(v) for k, v in zip(free, theta, strict=True)}}
@@ -209,20 +238,15 @@ def _is_exponent(name: str) -> bool:
     return name in ("alpha", "beta")
 
 
-def _bounds(form: str, name: str, points: Points, lowest: float) -> tuple[float, float]:
+def _bounds(form: Form, name: str, points: Points, lowest: float) -> tuple[float, float]:
     """Return what a parameter, or its logarithm unless it is an exponent, may end at."""
     if _is_exponent(name):
         return SMALLEST, LARGEST
     if name == "E":
         return lowest - 7.0, lowest + 1.0
-    if name in ("R_D", "R_N"):
-        return float(np.log(1e-2)), float(np.log(1e4))
-    if name == "gamma":
-        return float(np.log(0.1)), float(np.log(10.0))
-    if name == "D_0":
-        return float(np.log(points.D.min() * 1e-6)), float(
-            np.log(points.D.max() if form == "shifted" else 0.999 * points.D.min())
-        )
+    if name in form.ranges:
+        least, most, _ = form.ranges[name](points)
+        return float(np.log(least)), float(np.log(most))
     return lowest - 25.0, lowest + 25.0 + LARGEST * float(np.log(max(points.N.max(), points.D.max())))
 
 
@@ -236,5 +260,5 @@ def _guesses(form: Form, points: Points, z: Array) -> list[dict[str, float]]:
         if form.name == "kaplan":
             half = 0.5 * loss ** (1 / beta)
             guess |= {"A": half * n ** (alpha / beta), "B": half * d}
-        found.append({**guess, "R_D": 10.0, "R_N": 5.0, "D_0": 0.01 * float(points.D.min()), "gamma": 1.0})
+        found.append({**guess, **{name: float(of(points)[2]) for name, of in form.ranges.items()}})
     return found

@@ -14,7 +14,9 @@ T = TypeVar("T", float, NDArray[np.float64])
 PARAMETERS = ("E", "A", "B", "alpha", "beta")
 
 
-def chinchilla(E: float, A: float, B: float, alpha: float, beta: float, N: NDArray, D: NDArray) -> NDArray[np.float64]:
+def chinchilla(
+    E: float, A: float, B: float, alpha: float, beta: float, N: NDArray[np.float64], D: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return the loss of the law at (N, D)."""
     return E + A * N**-alpha + B * D**-beta
 

@@ -8,41 +8,34 @@ Rejected: guessing silently which column is N when two could be.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from kleiber.errors import ConfigError, DataError
-from kleiber.scaling.columns import (
-    OWN,
-    QUANTITIES,
-    Header,
-    choose,
-    column_named,
-    header,
-    is_chart,
-    is_loss,
-    missing,
-    shown,
-    steps_and_batch,
-)
-from kleiber.scaling.numbers import Cells, Kind, settle
+from kleiber.scaling.columns import QUANTITIES, shown
+from kleiber.scaling.headers import OWN, Header, header
+from kleiber.scaling.numbers import Cells, settle
 from kleiber.scaling.operations import effective_size, is_overhead, refuse_other_flops
+from kleiber.scaling.quantities import (
+    SMALL,
+    choose_columns,
+    from_flops,
+    product_name,
+    product_of,
+    quantities,
+    read_cells,
+)
 from kleiber.scaling.runs import Rows, as_text, truth
 from kleiber.scaling.table import read_table
 from kleiber.storage import digest
 
 __all__ = ["Observations", "positive", "read_table", "select"]
 
-NEEDED = ("N", "D", "loss")
 FROM_FLOPS = "C / 6N"  # the name of D where a table lists budgets of compute, each with runs of its own
-SMALL = 1e4  # a largest N or D below is likely in millions
-MOST = {"N": 1e14, "D": 1e17}  # beyond that a unit was counted twice
-FACTORS = ("steps", "batch", "length")
 EFFECTIVE = "n_effective"  # the column of C / 6D in kleiber's own tables, and what such an N is called in others
 
 
@@ -124,9 +117,9 @@ class Observations:
         rows = Rows.of(table, name)
         annealed = _keep_annealed(rows)
         rows.keep_finished()
-        chosen = _choose(rows, asked)
+        chosen = choose_columns(rows, asked)
         factors = chosen.pop("factors", [])
-        cells = _read(rows, chosen, factors)
+        cells = read_cells(rows, chosen, factors)
         gone = ~cells["loss"].is_missing
         if not gone.any():
             raise DataError(
@@ -137,19 +130,19 @@ class Observations:
         rows.keep(gone, f"{{n}} of {{of}} left out: no finite loss in column {chosen['loss'].name!r} ({{rows}})")
         rows.refuse_mixtures()
         rows.warnings += _mixed_precision(rows.table, rows.row)
-        values = _values(rows, chosen, factors, cells, gone)
+        values = quantities(rows, chosen, factors, cells, gone)
         names = {key: one.name for key, one in chosen.items() if key in values} | (
-            {"D": _product(factors)} if factors else {}
+            {"D": product_name(factors)} if factors else {}
         )
         if "D" not in values:
-            names["D"], values["D"] = FROM_FLOPS, _from_flops(values["C"], values["N"], "D", FROM_FLOPS, rows)
+            names["D"], values["D"] = FROM_FLOPS, from_flops(values["C"], values["N"], "D", FROM_FLOPS, rows)
         if "N" not in values:
-            names["N"], values["N"] = "C / 6D", _from_flops(values["C"], values["D"], "N", "C / 6D", rows)
+            names["N"], values["N"] = "C / 6D", from_flops(values["C"], values["D"], "N", "C / 6D", rows)
         used = [*names.values(), *(one.name for one in factors[:1])]
         group = [values[key] for key in ("N", "unique") if key in values]
         keep = rows.best_of_sweeps(group, values["D"], values["loss"], used)
         values = {key: value[keep] for key, value in values.items()}
-        product = _product_of(values, rows)
+        product = product_of(values, rows)
         _say_small(values, chosen, rows)
         _say_twins(values, rows)
         if "C" not in values:
@@ -254,158 +247,6 @@ def _keep_annealed(rows: Rows) -> bool:
     n = int((~keep).sum())
     rows.keep(keep, f"{n} rows are not annealed and left out")
     return True
-
-
-def _choose(rows: Rows, asked: Mapping[str, str]) -> dict[str, Any]:
-    """Return the column of each quantity that has one; where D is a product, its columns as ``factors``."""
-    if is_chart(rows.table.columns):
-        raise missing(rows.table, "N", rows.name, {})
-    chosen: dict[str, Any] = {key: column_named(rows.table, column, rows.name) for key, column in asked.items()}
-    wide = {} if "loss" in asked else rows.lengthen()
-    for key in QUANTITIES:
-        if key in wide:
-            chosen[key] = Header(wide[key], (), 1.0, False, "")
-        elif key == "se" and OWN in rows.table.columns and "loss" in asked:  # loss_se is that of loss alone
-            if (own := f"{chosen['loss'].name}_se") in rows.table.columns:
-                chosen[key] = header(own)
-        elif key not in chosen:
-            optional = key in ("unique", "se") or (key == "C" and {"N", "D"} <= chosen.keys())
-            if one := choose(rows.table, key, rows.name, rows.warnings, optional):
-                chosen[key] = one
-        if key == "D" and "D" not in chosen and (factors := steps_and_batch(rows.table, rows.name)):
-            chosen["factors"] = factors
-    has_d = "D" in chosen or "factors" in chosen
-    names = {key: one.name for key, one in chosen.items() if key in NEEDED}
-    if "N" not in chosen and not ("C" in chosen and has_d):
-        raise missing(rows.table, "N", rows.name, names)
-    if not has_d and "C" not in chosen:
-        raise missing(rows.table, "D", rows.name, names)
-    if "loss" not in chosen:
-        raise missing(rows.table, "loss", rows.name, names)
-    return chosen
-
-
-def _read(rows: Rows, chosen: Mapping[str, Any], factors: Sequence[Header]) -> dict[str, Cells]:
-    """Read the cells of all chosen columns with one meaning of points and commas."""
-    cells = {}
-    for key, one in [*chosen.items(), *zip(FACTORS, factors, strict=False)]:
-        kind: Kind = "count"
-        if key in ("loss", "se"):
-            kind = "loss" if is_loss(one) != "perplexity" else "ratio"
-        has_unit = one.has_unit or rows.scale.get(one.name, 1.0) != 1
-        cells[key] = Cells(rows.table[one.name], kind, f"{rows.name}, column {one.name!r}", has_unit)
-    settle(list(cells.values()))
-    if cells["loss"].spread:
-        rows.warnings.append(f"what follows ± in column {chosen['loss'].name!r} is not used")
-    return cells
-
-
-def _values(
-    rows: Rows,
-    chosen: Mapping[str, Header],
-    factors: Sequence[Header],
-    cells: Mapping[str, Cells],
-    keep: NDArray[np.bool_],
-) -> dict[str, NDArray[np.float64]]:
-    """Return the quantities that have columns, in their units, (n,) each."""
-    values = {}
-    for key, one in chosen.items():
-        if key == "se" and _no_errors(rows, one, cells, keep):
-            continue
-        values[key] = _scaled(rows, one, cells[key], keep)
-        if one.has_unit and values[key].max() > MOST.get(key, np.inf):
-            raise DataError(
-                f"{rows.name}, column {one.name!r}: with its unit {one.unit!r} it holds {values[key].max():.3g}, which "
-                "is more than there is.\n  Remove the unit from the header if the column has none."
-            )
-    if factors:
-        parts = [_scaled(rows, one, cells[key], keep) for key, one in zip(FACTORS, factors, strict=False)]
-        values["D"] = np.prod(parts, axis=0)
-        rows.warnings.append(f"D is computed as {_product(factors)}")
-    counted = is_loss(chosen["loss"])
-    if counted == "perplexity":
-        values["loss"] = _logarithm(values["loss"], rows, chosen["loss"].name)
-    elif counted == "bits":
-        rows.warnings.append(
-            f"the loss is in bits (column {chosen['loss'].name!r}), and so are E, A and B; exponents do not care"
-        )
-    return values
-
-
-def _scaled(rows: Rows, one: Header, cells: Cells, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return positive numbers of a column, times the unit in its header or below where a cell has none, (n,)."""
-    factor = one.scale * rows.scale.get(one.name, 1.0)
-    own = np.zeros(len(keep), bool)
-    own[list(cells.scaled)] = True
-    if factor == 1 and own.any() and (odd := ~own & keep & (cells.values < SMALL)).any():
-        cell = cells.column.filter(pl.Series(odd))[0]
-        raise DataError(
-            f"{rows.name}, row {rows.row[odd[keep]][0]}, column {one.name!r}: {cell!r} has no unit, and other cells "
-            "have one.\n  Give it one, or write all numbers in full."
-        )
-    with np.errstate(over="ignore"):
-        values = np.where(own, cells.values, cells.values * factor)[keep]
-    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-    if len(bad):
-        cell = cells.column.filter(pl.Series(keep))[int(bad[0])]
-        what = "an empty cell" if cell is None else repr(cell)
-        raise DataError(f"{rows.name}, row {rows.row[bad[0]]}, column {one.name!r}: {what} is no positive number.")
-    return values
-
-
-def _no_errors(rows: Rows, one: Header, cells: Mapping[str, Cells], keep: NDArray[np.bool_]) -> bool:
-    """Say why standard errors cannot be used, where they cannot."""
-    found = cells["se"]
-    unknown = int((found.is_missing | (found.values == 0))[keep].sum())
-    if unknown:
-        rows.warnings.append(
-            f"standard errors are not used: {unknown} of {int(keep.sum())} in column {one.name!r} are zero or missing"
-        )
-    elif cells["loss"].kind == "ratio":
-        rows.warnings.append(f"standard errors in column {one.name!r} are not used: they are of perplexities")
-        return True
-    return bool(unknown)
-
-
-def _logarithm(values: NDArray[np.float64], rows: Rows, column: str) -> NDArray[np.float64]:
-    if len(low := np.flatnonzero(values <= 1)):
-        raise DataError(
-            f"{rows.name}, row {rows.row[low[0]]}, column {column!r}: {values[low[0]]:g} is no perplexity (above 1)."
-        )
-    rows.warnings.append(f"the loss is the natural logarithm of the perplexity in column {column!r}")
-    return np.log(values)
-
-
-def _product(factors: Sequence[Header]) -> str:
-    return " × ".join(one.name for one in factors)
-
-
-def _from_flops(
-    C: NDArray[np.float64], other: NDArray[np.float64], key: str, formula: str, rows: Rows
-) -> NDArray[np.float64]:
-    """Return D from operations and N, or N from operations and D, (n,)."""
-    with np.errstate(over="ignore"):
-        found = C / (6 * other)
-    if (largest := found.max()) < SMALL:
-        raise DataError(
-            f"{rows.name}: {key} computed as {formula} is at most {largest:.3g}, so that C cannot be in FLOPs.\n"
-            f"  Name a column for {key}, or say the unit of C: --columns 'C=NAME (PF-days)' or 'C=NAME (EFLOPs)'."
-        )
-    rows.warnings.append(f"{key} is computed as {formula}")
-    return found
-
-
-def _product_of(values: Mapping[str, NDArray[np.float64]], rows: Rows) -> NDArray[np.float64]:
-    """Return 6·N·D, (n,), which has to be a number."""
-    N, D = values["N"], values["D"]
-    with np.errstate(over="ignore"):
-        product = 6 * N * D
-    if len(beyond := np.flatnonzero(~(np.isfinite(product) & (product > 0)))):
-        at = beyond[0]
-        raise DataError(
-            f"{rows.name}, row {rows.row[at]}: N = {N[at]:g} and D = {D[at]:g} cannot be: 6·N·D is {product[at]:g}."
-        )
-    return product
 
 
 def _say_small(values: Mapping[str, NDArray[np.float64]], chosen: Mapping[str, Header], rows: Rows) -> None:

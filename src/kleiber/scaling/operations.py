@@ -46,7 +46,9 @@ def is_overhead(N: NDArray[np.float64], effective: NDArray[np.float64]) -> bool:
     return is_steady and float(np.ptp(ratio)) > 5 * TOLERANCE and float(np.abs(ratio).max()) < np.log(20)
 
 
-def refuse_other_flops(C: NDArray[np.float64], product: NDArray[np.float64], row: NDArray, where: str) -> None:
+def refuse_other_flops(
+    C: NDArray[np.float64], product: NDArray[np.float64], row: NDArray[np.int64], where: str
+) -> None:
     """Refuse operations, (n,), that are not 6·N·D and that nobody says are exact counts.
 
     Raises

@@ -67,7 +67,8 @@ def influence(sums: Clusters, sizes: Clusters) -> NDArray[np.float64]:
     float64 (G,).
     """
     total = sizes.sum()
-    return (sums - sums.sum() / total * sizes) / total
+    pulls: NDArray[np.float64] = (sums - sums.sum() / total * sizes) / total
+    return pulls
 
 
 def error_of(parts: NDArray[np.float64], present: NDArray[np.bool_] | None = None) -> float:

@@ -16,7 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kleiber.errors import DataError
-from kleiber.scaling.columns import HELD_OUT, TRAINING, Header, header, is_loss, rank, shown
+from kleiber.scaling.columns import shown
+from kleiber.scaling.headers import HELD_OUT, TRAINING, Header, header, is_loss, rank
 from kleiber.scaling.numbers import MISSING, Cells, magnitude, parsed, words_in
 
 __all__ = ["Rows", "as_text", "truth"]

@@ -63,7 +63,9 @@ def huber(residuals: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
     return np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
 
 
-def log_law(theta: NDArray[np.float64], x: NDArray, y: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def log_law(
+    theta: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ln L at one θ, (n,), and its derivatives by θ, (n, 5)."""
     parts = np.exp(np.stack([np.full_like(x, theta[0]), theta[1] - theta[3] * x, theta[2] - theta[4] * y], 1))
     total = parts.sum(1)

@@ -20,8 +20,9 @@ from typing import Any
 import polars as pl
 
 from kleiber.errors import DataError
-from kleiber.scaling.columns import header, rank, shown
+from kleiber.scaling.columns import shown
 from kleiber.scaling.delimited import MOST_COLUMNS, decoded, frame_of, rows_of, squared
+from kleiber.scaling.headers import header, rank
 
 __all__ = ["read_table"]
 

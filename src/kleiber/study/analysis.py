@@ -15,9 +15,10 @@ import polars as pl
 
 from kleiber.scaling.elasticities import elasticities
 from kleiber.scaling.exclusions import leave_out
-from kleiber.scaling.fit import FitResult, fit
+from kleiber.scaling.fit import fit
 from kleiber.scaling.frontier import LossCurve, envelope, gradient_rule, isoflop
 from kleiber.scaling.observations import Observations
+from kleiber.scaling.result import FitResult
 from kleiber.scaling.witnesses import agree, examine
 from kleiber.storage import with_nulls, write_atomic
 from kleiber.study import downstream, stages, training

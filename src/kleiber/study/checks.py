@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from kleiber.corpus.strategies import STRATEGIES
 from kleiber.genome.rules import POLICIES
+from kleiber.study.tables import Arm, Genome
 from kleiber.train.config import TrainConfig
-
-if TYPE_CHECKING:
-    from kleiber.study.config import Arm, Genome
 
 __all__ = ["check_genome", "check_stack"]
 
@@ -48,7 +47,7 @@ def check_genome(genome: Genome, arms: Mapping[str, Arm], refuse: Callable[[str,
             refuse(f"{where} populations", "need a table that says who is of which: add sample_table to [genome].")
         _check_shares(where, table.populations, table.shares, refuse)
     for name, arm in arms.items():
-        if arm.sampling == "reference" and (arm.samples or arm.populations):
+        if not STRATEGIES[arm.sampling].reads_haplotypes and (arm.samples or arm.populations):
             refuse(f"[arms] {name}", "reads the reference, which has no samples; sample the pangenome or variants.")
     if genome.assemblies:
         _check_assemblies(genome, arms, refuse)
@@ -67,6 +66,7 @@ def check_stack(stack: int, train: TrainConfig, refuse: Callable[[str, str], NoR
         "original": train.original,
         "compile": train.compile,
         "attention": train.attention not in ("auto", "matmul"),
+        "optimizer": train.optimizer not in ("adamw", "muon"),
     }
     if keys := [key for key, is_asked in asked.items() if is_asked]:
         value = str(getattr(train, keys[0])).lower()
@@ -81,11 +81,11 @@ def _check_assemblies(genome: Genome, arms: Mapping[str, Arm], refuse: Callable[
     if genome.panel:
         refuse("[genome] assemblies", "stand in place of a panel; study each alone, and compare: kleiber report A B.")
     for name, arm in arms.items():
-        if arm.sampling == "variant":
+        if STRATEGIES[arm.sampling].reads_haplotypes and arm.sampling != "pangenome":
             refuse(
                 f"[arms] {name}",
-                "samples variants, and assemblies come without records: nothing says which of their bases are variants."
-                "\n  Sample the pangenome, or give a panel.",
+                f"samples {arm.sampling!r}, and assemblies come without records: nothing says which of their bases are "
+                "variants.\n  Sample the pangenome, or give a panel.",
             )
         if arm.shares:
             refuse(f"[arms] {name} shares", "are those of a panel's populations, and [genome] has assemblies.")

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
+from kleiber.corpus.strategies import STRATEGIES
 from kleiber.downstream.config import Task
 from kleiber.errors import ConfigError, UnknownName
-from kleiber.genome.rules import PanelRules
+from kleiber.genome.rules import PanelRules, RecordRules
 from kleiber.genome.sources import find_source
-from kleiber.model.config import ARCHITECTURES
+from kleiber.model.architectures import ARCHITECTURES
 from kleiber.study.checks import check_genome, check_stack
 from kleiber.study.paths import EMBEDDED as EMBEDDED
 from kleiber.study.paths import resolve_paths
 from kleiber.study.strict import structured
+from kleiber.study.tables import Arm, Genome
 from kleiber.train.config import TrainConfig
 
 __all__ = ["Arm", "Fit", "Genome", "Head", "Ladder", "Model", "Study", "Tune", "Unit", "load_study", "parse_study"]
 
-SAMPLINGS = ("reference", "pangenome", "variant")
 LARGEST = 1 << 20  # bytes of a study file
 MOST_RUNS = 100_000
 _PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
@@ -45,97 +46,6 @@ class Head:
     seed: int = 17
     title: str = ""
     question: str = ""
-
-
-@dataclass(frozen=True)
-class Genome:
-    """``[genome]``: the reference, the phased panel, and what training never reads.
-
-    Attributes
-    ----------
-    holdout
-        Whole contigs (``"chr8"``) or blocks (``"20:3,500,001-4,000,000"``, 1-based inclusive).
-    reference
-        A FASTA file, or ``"embedded"``: chr20:1-4 Mb of GRCh37, part of the package.
-    assembly
-        In place of `reference`, an assembly of the catalogue (`kleiber download` lists and fetches it).
-    panel
-        Phased VCF or BCF files, panels of the catalogue, or ``["embedded"]``; none for a study of the reference alone.
-    fallback
-        ``"embedded"``: where the files of `reference` and `panel` are not there, take the embedded data, and say so.
-    policy, min_af, min_ac, only_pass, unphased, ref_mismatch, sv
-        What the panel keeps of its records, as `PanelRules` says; ``unphased = "random"`` goes by the study's seed.
-    include, exclude
-        What training and scoring read, and what they do not: contigs, regions, or BED files. Without `include`, all
-        assembled chromosomes of the FASTA.
-    soft_masked
-        Whether they read soft-masked bases, lower-case in the FASTA.
-    samples
-        Read these samples of the panel only: their names, or a file that lists them.
-    sample_table
-        A table of samples (1000 Genomes, IGSR, PLINK, a pedigree), or one of the catalogue: populations, parents, and
-        sexes for X and Y, which calls tell without it.
-    populations
-        Read the samples of these populations or superpopulations only.
-    shares
-        The share of the windows that each of `populations` gives; without it every haplotype gives as many.
-    unrelated
-        Leave relatives out, so that of a trio the parents stay; by the parents in `sample_table`.
-    assemblies
-        FASTA files of assembled genomes, or folders of them, in place of `panel`; contigs by PanSN (``HG002#1#chr8``).
-    chromosomes
-        A table of their contigs and chromosomes, or the one chromosome that all are of.
-    """
-
-    holdout: tuple[str, ...]
-    reference: str = ""
-    assembly: str = ""
-    panel: tuple[str, ...] = ()
-    fallback: str = ""
-    policy: str = "bcftools"
-    min_af: float = 0.0
-    min_ac: int = 0
-    only_pass: bool = False
-    unphased: str = "error"
-    ref_mismatch: str = "error"
-    sv: str = "skip"
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    soft_masked: bool = True
-    samples: tuple[str, ...] = ()
-    sample_table: str = ""
-    populations: tuple[str, ...] = ()
-    shares: tuple[float, ...] = ()
-    unrelated: bool = False
-    assemblies: tuple[str, ...] = ()
-    chromosomes: str = ""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One line of ``[arms]``: a corpus and a tokenizer.
-
-    Attributes
-    ----------
-    sampling
-        ``"reference"``, ``"pangenome"`` or ``"variant"``.
-    tokenizer
-        ``"bpe1024"``, ``"6mer"``, ``"nucleotide"``, or the path of a ``tokenizer.json``, relative to the study's file.
-    reverse_complement
-        Probability that a window is read from the other strand.
-    unique
-        Fractions of the territory, in place of the ladder's.
-    samples, populations, shares
-        Of those that `[genome]` has, the samples and populations that this arm reads, and their shares of its windows.
-    """
-
-    sampling: str
-    tokenizer: str
-    reverse_complement: float = 0.0
-    unique: tuple[float, ...] = ()
-    samples: tuple[str, ...] = ()
-    populations: tuple[str, ...] = ()
-    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -272,7 +182,7 @@ class Study:
         ConfigError
             When a key of ``[genome]`` says what cannot be.
         """
-        rules = {key.name: getattr(self.genome, key.name) for key in fields(PanelRules) if key.name != "seed"}
+        rules = {key.name: getattr(self.genome, key.name) for key in fields(RecordRules)}
         return PanelRules(**rules, seed=self.study.seed if self.genome.unphased == "random" else 0)
 
     def shares(self, arm: str, size: str) -> tuple[float, ...]:
@@ -331,7 +241,8 @@ def parse_study(text: str, name: str, folder: Path) -> Study:
         raise ConfigError(f"{name} is no valid TOML: {error}.") from None
     study = structured(raw, Study, name)
     _check_values(study, name)
-    return resolve_paths(study, name, folder)
+    genome, arms, tasks = resolve_paths(study.genome, study.arms, study.downstream, name, folder)
+    return replace(study, genome=genome, arms=arms, downstream=tasks)
 
 
 def _check_values(study: Study, name: str) -> None:
@@ -347,9 +258,9 @@ def _check_values(study: Study, name: str) -> None:
     if not study.arms:
         refuse("[arms]", "is empty; name at least one corpus and tokenizer.")
     for arm, entry in study.arms.items():
-        if entry.sampling not in SAMPLINGS:
-            raise UnknownName(entry.sampling, SAMPLINGS, f"[arms] {arm} of {name}", "sampling")
-        if entry.sampling != "reference" and not (study.genome.panel or study.genome.assemblies):
+        if entry.sampling not in STRATEGIES:
+            raise UnknownName(entry.sampling, STRATEGIES, f"[arms] {arm} of {name}", "sampling")
+        if STRATEGIES[entry.sampling].reads_haplotypes and not (study.genome.panel or study.genome.assemblies):
             refuse(f"[arms] {arm}", f"needs a panel to sample {entry.sampling!r}; add `panel = [...]` to [genome].")
         if not 0 <= entry.reverse_complement <= 1:
             refuse(f"[arms] {arm} reverse_complement", f"must be from 0 to 1, not {entry.reverse_complement}.")

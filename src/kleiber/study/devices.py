@@ -1,13 +1,10 @@
-"""One run of a study on several devices: a worker starts ``torchrun`` on this module, and its processes train together.
+"""One run of a study on several devices: a worker starts ``torchrun``, whose processes train together.
 
-    python -m torch.distributed.run --nproc-per-node 8 -m kleiber.study.devices OUT UNIT
-
-UNIT counts the trials of `[tune]` first and then the ladder. The stores in OUT are all that is read.
+Each of them is `kleiber.study.rank`, which is started by its name: what trains here need not be imported here.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,9 +14,11 @@ from typing import Any
 
 from kleiber.errors import StateError, Stopped
 from kleiber.signals import stop_asked
-from kleiber.study.config import Study, Unit, load_study
+from kleiber.study.config import Study, Unit
 
 __all__ = ["train_on_devices"]
+
+RANK = "kleiber.study.rank"
 
 
 def train_on_devices(study: Study, out: Path, unit: Unit, choices: dict[str, Any], lock: int) -> None:
@@ -36,7 +35,7 @@ def train_on_devices(study: Study, out: Path, unit: Unit, choices: dict[str, Any
     """
     index = [*study.trials(), *study.units()].index(unit)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(choices["devices"])]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m", __name__, str(out), str(index)]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m", RANK, str(out), str(index)]
     free = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     with stop_asked() as stop, tempfile.TemporaryFile("w+") as said:
         torchrun = subprocess.Popen(command, env=free, stdout=said, stderr=said, pass_fds=(lock,))
@@ -49,18 +48,3 @@ def train_on_devices(study: Study, out: Path, unit: Unit, choices: dict[str, Any
             said.seek(0)
             lines = [line.rstrip() for line in said if line.strip()]
             raise StateError(f"torchrun on {choices['devices']} devices failed:\n" + "\n".join(lines[-8:]))
-
-
-def main(out: Path, index: int) -> None:
-    """Train one unit as one of several processes."""
-    from kleiber.study.training import train_here
-    from kleiber.train.devices import leave
-
-    study = load_study(out / "study.toml")
-    unit = [*study.trials(), *study.units()][index]
-    train_here(study, out, unit, json.loads((out / "machine.json").read_bytes()), lambda share: None)
-    leave()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))

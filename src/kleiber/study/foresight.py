@@ -57,11 +57,13 @@ def foresights(
         design = design_of(planned, arm)
         prior = stated_prior(design) if pilot is None else _of_table(pilot, arm, seed)
         asked.setdefault((design.N.tobytes(), design.D.tobytes(), prior.laws.tobytes()), (arm, design, prior))
-    found = {}
-    for number, (arm, design, prior) in enumerate(asked.values()):
-        found[arm] = foresee(
-            design, prior, seed=seed, progress=lambda share, k=number: progress((k + share) / len(asked))
-        )
+    found: dict[str, Foresight] = {}
+
+    def tell(share: float) -> None:
+        progress((len(found) + share) / len(asked))
+
+    for arm, design, prior in asked.values():
+        found[arm] = foresee(design, prior, seed=seed, progress=tell)
     return found
 
 

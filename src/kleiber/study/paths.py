@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kleiber.corpus.regions import is_bed
+from kleiber.downstream.config import Task
 from kleiber.errors import ConfigError, UnknownName
 from kleiber.genome.samples import read_names
 from kleiber.genome.sources import catalogue
-
-if TYPE_CHECKING:
-    from kleiber.study.config import Study
+from kleiber.study.tables import Arm, Genome
 
 __all__ = ["EMBEDDED", "resolve_paths"]
 
@@ -24,8 +23,12 @@ EMBEDDED = "embedded"
 TASK_FILES = ("variants", "reference", "train", "dev", "test")
 
 
-def resolve_paths(study: Study, name: str, folder: Path) -> Study:
-    """Return the study with its file names made absolute; ``"embedded"`` and names of the catalogue stay.
+def resolve_paths(
+    genome: Genome, arms: dict[str, Arm], tasks: dict[str, Task], name: str, folder: Path
+) -> tuple[Genome, dict[str, Arm], dict[str, Task]]:
+    """Return the tables of study `name` with absolute file names.
+
+    ``"embedded"`` and names of the catalogue stay.
 
     Raises
     ------
@@ -53,28 +56,27 @@ def resolve_paths(study: Study, name: str, folder: Path) -> Study:
     def resolve_beds(texts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(resolve(text) if is_bed(text, folder) else text for text in texts)
 
-    table = study.genome.sample_table
+    table = genome.sample_table
     genome = replace(
-        study.genome,
-        include=resolve_beds(study.genome.include),
-        exclude=resolve_beds(study.genome.exclude),
-        samples=_resolve_samples(study.genome.samples, folder),
+        genome,
+        include=resolve_beds(genome.include),
+        exclude=resolve_beds(genome.exclude),
+        samples=_resolve_samples(genome.samples, folder),
         sample_table=table if table in catalogue() else resolve(table),
-        assemblies=tuple(resolve(text) for text in study.genome.assemblies),
-        chromosomes=_resolve_table(study.genome.chromosomes, folder, resolve),
-        reference=resolve(study.genome.reference),
-        panel=tuple(resolve_panel(text) for text in study.genome.panel),
+        assemblies=tuple(resolve(text) for text in genome.assemblies),
+        chromosomes=_resolve_table(genome.chromosomes, folder, resolve),
+        reference=resolve(genome.reference),
+        panel=tuple(resolve_panel(text) for text in genome.panel),
     )
     arms = {
         name: replace(arm, tokenizer=resolve(arm.tokenizer, f"arms.{name}")) if arm.tokenizer.endswith(".json") else arm
-        for name, arm in study.arms.items()
+        for name, arm in arms.items()
     }
     arms = {name: replace(arm, samples=_resolve_samples(arm.samples, folder)) for name, arm in arms.items()}
-    tasks = dict(study.downstream)
     for key in TASK_FILES:
         made: dict[str, Any] = {name: {key: resolve(getattr(task, key), "downstream")} for name, task in tasks.items()}
         tasks = {name: replace(task, **made[name]) for name, task in tasks.items()}
-    return replace(study, genome=genome, arms=arms, downstream=tasks)
+    return genome, arms, tasks
 
 
 def _resolve_samples(samples: tuple[str, ...], folder: Path) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from kleiber.errors import ConfigError
 from kleiber.model.config import ModelConfig, shape_for
 from kleiber.study.config import Study, Unit
 from kleiber.study.rates import RATES, measured_rate
-from kleiber.tokens.tokenizer import load
+from kleiber.tokens.kinds import load
 from kleiber.train.config import Run
 
 __all__ = ["GPUS", "Plan", "PlannedRun", "checklist", "plan", "vocab_size"]

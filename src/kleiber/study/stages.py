@@ -19,6 +19,7 @@ import numpy as np
 from kleiber.corpus.assembled import open_assemblies
 from kleiber.corpus.regions import regions_or_bed
 from kleiber.corpus.sampling import Corpus, CorpusConfig, open_corpus
+from kleiber.corpus.strategies import STRATEGIES
 from kleiber.errors import ConfigError, StateError
 from kleiber.genome.assemblies import Assemblies, assembly_files, chromosomes_of
 from kleiber.genome.panel import Panel
@@ -29,7 +30,8 @@ from kleiber.study.config import EMBEDDED, Genome, Study
 from kleiber.study.plan import Plan, plan
 from kleiber.study.populations import arm_samples, panel_samples, side_files
 from kleiber.study.territory import outline, tell_territory
-from kleiber.tokens.tokenizer import Tokenizer, load
+from kleiber.tokens.kinds import load
+from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.tokens.train import WINDOW, train_tokenizer
 from kleiber.train.config import ORIGINAL_WINDOW
 
@@ -248,7 +250,7 @@ def corpus_of(
     window = reach = ORIGINAL_WINDOW
     if full_rows or not study.train.original:
         window, reach = _row_bases(study, out, entry.tokenizer)
-    assemblies, sampled = None, entry.sampling != "reference"
+    assemblies, sampled = None, STRATEGIES[entry.sampling].reads_haplotypes
     if sampled and study.genome.assemblies:
         assemblies = Assemblies.open(out / "genome" / "assemblies")
     config = _config(

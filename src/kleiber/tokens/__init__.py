@@ -1,0 +1,1 @@
+"""DNA as the ids of tokens: byte-pair encodings, k-mers, nucleotides."""

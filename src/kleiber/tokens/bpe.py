@@ -9,7 +9,9 @@ of merges per sequence, exact too and five times slower.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import re
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numba import njit
@@ -17,7 +19,8 @@ from numpy.typing import NDArray
 
 from kleiber import counter
 from kleiber.errors import DataError
-from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, Tokenizer, envelope
+from kleiber.tokens.merges import learn_merges
+from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, Rows, Tokenizer, envelope
 
 __all__ = ["BPETokenizer"]
 
@@ -26,6 +29,7 @@ LARGEST_KNOWN = 8192  # tokens: answers for all pairs take 16 MB
 LOOK_AHEAD = 8  # tokens encoded beyond a full row, so that its last ones are read in context
 HEAD = 7  # bases that one look at `Trie.start` answers; the table, 64 KB, stays in a core's nearest caches
 NO_BASE, NO_WORD = 4, -1
+WORDS_APART = (None, {"type": "Whitespace"}, {"type": "WhitespaceSplit"})  # pre-tokenizers that leave DNA whole
 ONE, TWO, THREE = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned: numba checks signed indices for wrapping
 
 
@@ -43,6 +47,7 @@ class BPETokenizer(Tokenizer):
     """
 
     kind = "bpe"
+    specs = '"bpe1024" (16 or more tokens)'
 
     def __init__(self, tokens: list[str], merges: list[tuple[str, ...]], document: dict[str, Any] | None = None):
         ids = {token: i for i, token in enumerate(tokens)}
@@ -87,16 +92,39 @@ class BPETokenizer(Tokenizer):
         size = self.vocab_size - FIRST
         draws = counter.uniforms(0, counter.stream_id("pairs"), 0, 2 * n).reshape(2, n)
         left, right = (FIRST + (row * size).astype(np.int64) for row in draws)
-        return _count_fits(left, right, self._pairs) / n
+        return float(_count_fits(left, right, self._pairs) / n)
 
-    def _fill(
-        self, bases: NDArray[np.uint8], room: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-        n, length = bases.shape
-        ids = np.empty(n * min(room, length), np.int32)
-        offsets, used = np.zeros(n + 1, np.int64), np.zeros(n, np.int64)
-        _fill(bases, CODES, self._trie, self.token_lengths, self._pairs, room, ids, offsets, used)
-        return ids[: offsets[-1]], offsets, used
+    @classmethod
+    def from_spec(cls, spec: str, windows: NDArray[np.uint8], max_token_length: int) -> Self | None:
+        """Return a BPE learned from `windows`, (n, L); None when `spec` is no ``bpe16`` or larger."""
+        match = re.fullmatch(r"bpe(\d{1,9})", spec)
+        if not match or int(match[1]) < 16:
+            return None
+        tokens = [*SPECIALS, *BASES]
+        merges: list[tuple[str, ...]] = []
+        for left, right in learn_merges(windows, int(match[1]), max_token_length):
+            merges.append((tokens[left], tokens[right]))
+            tokens.append(tokens[left] + tokens[right])
+        return cls(tokens, merges)
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], tokens: list[str], path: str | Path) -> Self | None:
+        """Return any BPE over A, C, G and T, such as DNABERT-2's; None for another model.
+
+        Raises
+        ------
+        DataError
+            When its file cuts DNA into words, or its merges do not make its tokens.
+        """
+        if document["model"]["type"] != "BPE":
+            return None
+        if document["pre_tokenizer"] not in WORDS_APART:
+            raise DataError(f"{path}: its pre_tokenizer is {document['pre_tokenizer']!r}; DNA is one word.")
+        pairs = document["model"]["merges"]
+        return cls(tokens, [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in pairs], document)
+
+    def _fill(self, bases: NDArray[np.uint8], room: int, rows: Rows) -> None:
+        _fill(bases, CODES, self._trie, self.token_lengths, self._pairs, room, *rows)
 
 
 class Pairs(NamedTuple):

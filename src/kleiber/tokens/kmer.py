@@ -9,13 +9,17 @@ can be read off its neighbours.
 
 from __future__ import annotations
 
+import re
 from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, UNK, Tokenizer, envelope
+from kleiber.errors import DataError
+from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, UNK, Rows, Tokenizer, envelope
 
 __all__ = ["KmerTokenizer", "OverlappingKmerTokenizer", "fill_words"]
 
@@ -24,27 +28,67 @@ WORDS = SINGLES + len(BASES)
 
 
 class KmerTokenizer(Tokenizer):
-    """Words of `k` bases; for k = 6 the vocabulary is 5 specials + 4 singles + 4,096 words = 4,105."""
+    """Words of `k` bases; for k = 6 the vocabulary is 5 specials + 4 singles + 4,096 words = 4,105.
+
+    Attributes
+    ----------
+    order
+        The bases in the order of their codes.
+    singles
+        The letters with an id of their own.
+    """
+
+    specs = '"nucleotide", "6mer" (k from 2 to 8)'
+    order: ClassVar[str] = BASES
+    singles: ClassVar[str] = BASES
+    overlaps: ClassVar[bool] = False
 
     def __init__(self, k: int):
         self.kind, self.k = ("nucleotide" if k == 1 else "kmer"), k
-        words = ["".join(word) for word in product(BASES, repeat=k)] if k > 1 else []
-        tokens = [*SPECIALS, *BASES, *words]
+        words = ["".join(word) for word in product(self.order, repeat=k)] if k > 1 else []
+        tokens = [*SPECIALS, *self.singles, *words]
         model = {"type": "WordLevel", "vocab": {token: i for i, token in enumerate(tokens)}, "unk_token": "[UNK]"}
         pattern = {"type": "Split", "pattern": {"Regex": f"[ACGT]{{{k}}}|."}, "behavior": "Isolated", "invert": False}
         super().__init__(tokens, envelope(model, pattern))
 
-    def _fill(
-        self, bases: NDArray[np.uint8], room: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-        n, length = bases.shape
-        ids = np.empty(n * min(room, length), np.int32)
-        offsets, used = np.zeros(n + 1, np.int64), np.zeros(n, np.int64)
+    @classmethod
+    def from_spec(cls, spec: str, windows: NDArray[np.uint8], max_token_length: int) -> Self | None:
+        """Return the k-mers of ``nucleotide`` or ``6mer``, else None; `windows`, (n, L), are not read."""
+        if spec == "nucleotide":
+            return cls(1)
+        match = re.fullmatch(r"([2-8])mer", spec)
+        return cls(int(match[1])) if match else None
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], tokens: list[str], path: str | Path) -> Self | None:
+        """Return the k-mers of a file of words that begin every k bases, or every base; else None.
+
+        Raises
+        ------
+        DataError
+            When they are not all words of k bases, each with the id that it has here.
+        """
+        if document["model"]["type"] != "WordLevel":
+            return None
+        if (document["pre_tokenizer"]["type"] == "WhitespaceSplit") != cls.overlaps:
+            return None
+        k = max(map(len, tokens[SINGLES:]), default=0)
+        if len(tokens) != WORDS + (4**k if k > 1 else 0):
+            raise DataError(f"{path} has {len(tokens)} tokens, which are not the specials, A C G T and all {k}-mers.")
+        return cls(k)._same_as(document, path)
+
+    def _same_as(self, document: dict[str, Any], path: str | Path) -> Self:
+        """See that a file has the ids of this tokenizer, and cuts DNA into the same words."""
+        ours, theirs = ((one["model"]["vocab"], one["pre_tokenizer"]) for one in (self.model, document))
+        if ours != theirs:
+            raise DataError(f"{path} numbers or cuts its words otherwise than k-mers are here; it cannot be read.")
+        return self
+
+    def _fill(self, bases: NDArray[np.uint8], room: int, rows: Rows) -> None:
         if self.k == 1:
-            _fill_bases(bases, _SINGLE, room, ids, offsets, used)
+            _fill_bases(bases, _SINGLE, room, *rows)
         else:
-            fill_words(bases, CODES, self.k, WORDS, UNK, room, ids, offsets, used)
-        return ids[: offsets[-1]], offsets, used
+            fill_words(bases, CODES, self.k, WORDS, UNK, room, *rows)
 
 
 class OverlappingKmerTokenizer(KmerTokenizer):
@@ -53,19 +97,25 @@ class OverlappingKmerTokenizer(KmerTokenizer):
     Hugging Face reads its file when the words are written with spaces between them, as DNABERT's input is.
     """
 
+    specs = ""
+    overlaps = True
+
     def __init__(self, k: int):
         super().__init__(k)
         self.model["pre_tokenizer"] = {"type": "WhitespaceSplit"}
         self.token_lengths = np.minimum(self.token_lengths, 1)  # each word goes one base further
 
-    def _fill(
-        self, bases: NDArray[np.uint8], room: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    @classmethod
+    def from_spec(cls, spec: str, windows: NDArray[np.uint8], max_token_length: int) -> Self | None:
+        """Return None: no study trains on them; `windows`, (n, L), are not read."""
+        return None
+
+    def _fill(self, bases: NDArray[np.uint8], room: int, rows: Rows) -> None:
         n, length = bases.shape
         each = max(0, min(room, length - self.k + 1))
-        ids = np.empty(n * each, np.int32)
-        _fill_overlapping(bases, CODES, self.k, SINGLES if self.k == 1 else WORDS, each, ids)
-        return ids, np.arange(n + 1) * each, np.full(n, each + self.k - 1 if each else 0)
+        _fill_overlapping(bases, CODES, self.k, SINGLES if self.k == 1 else WORDS, each, rows.ids)
+        rows.offsets[:] = np.arange(n + 1) * each
+        rows.used[:] = each + self.k - 1 if each else 0
 
     def decode(self, ids: NDArray[np.integer]) -> str:
         """Return the bases that overlapping words `ids`, (n,), cover; N where no word says which."""

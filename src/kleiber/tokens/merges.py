@@ -48,7 +48,8 @@ def learn_merges(windows: NDArray[np.uint8], vocab_size: int, max_token_length: 
     codes = CODES[windows]
     np.copyto(text[:, :-1], codes + FIRST, where=codes < 4, casting="unsafe")
     del codes
-    return _learn(text.ravel(), vocab_size, max_token_length)
+    pairs: NDArray[np.int64] = _learn(text.ravel(), vocab_size, max_token_length)
+    return pairs
 
 
 @njit(inline="always")

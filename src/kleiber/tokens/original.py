@@ -7,17 +7,19 @@ It orders the bases A T C G, gives N an id of its own, and numbers 4,096 words f
 from __future__ import annotations
 
 import re
-from itertools import product
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kleiber.tokens.kmer import KmerTokenizer, fill_words
-from kleiber.tokens.tokenizer import SPECIALS, Tokenizer, envelope
+from kleiber.tokens.tokenizer import SPECIALS, Rows
 
 __all__ = ["OriginalKmerTokenizer", "clean_up"]
 
 ORDER = "ATCG"
+FIRST = len(SPECIALS)
 CODES = np.full(256, 4, np.uint8)
 for _i, _base in enumerate(ORDER):
     CODES[ord(_base)] = CODES[ord(_base.lower())] = _i
@@ -37,18 +39,29 @@ class OriginalKmerTokenizer(KmerTokenizer):
     A 5, T 6, C 7, G 8, N 9, words from 10; V = 4,106.
     """
 
-    def __init__(self) -> None:
-        self.kind, self.k = "kmer", 6
-        tokens = [*SPECIALS, *ORDER, "N", *("".join(word) for word in product(ORDER, repeat=6))]
-        model = {"type": "WordLevel", "vocab": {token: i for i, token in enumerate(tokens)}, "unk_token": "[UNK]"}
-        pattern = {"type": "Split", "pattern": {"Regex": "[ACGT]{6}|."}, "behavior": "Isolated", "invert": False}
-        Tokenizer.__init__(self, tokens, envelope(model, pattern))
+    specs = '"original-6mer"'
+    order = ORDER
+    singles = ORDER + "N"
 
-    def _fill(
-        self, bases: NDArray[np.uint8], room: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-        n, length = bases.shape
-        ids = np.empty(n * min(room, length), np.int32)
-        offsets, used = np.zeros(n + 1, np.int64), np.zeros(n, np.int64)
-        fill_words(bases, CODES, 6, len(SPECIALS) + 5, len(SPECIALS) + 4, room, ids, offsets, used)
-        return ids[: offsets[-1]], offsets, used
+    def __init__(self) -> None:
+        super().__init__(6)
+
+    @classmethod
+    def from_spec(cls, spec: str, windows: NDArray[np.uint8], max_token_length: int) -> Self | None:
+        """Return it for ``original-6mer``, else None; `windows`, (n, L), are not read."""
+        return cls() if spec == "original-6mer" else None
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], tokens: list[str], path: str | Path) -> Self | None:
+        """Return it for a file whose singles are A, T, C, G and N, else None.
+
+        Raises
+        ------
+        DataError
+            When its words are not the original study's.
+        """
+        is_ours = document["model"]["type"] == "WordLevel" and tokens[FIRST : FIRST + 5] == list(cls.singles)
+        return cls()._same_as(document, path) if is_ours else None
+
+    def _fill(self, bases: NDArray[np.uint8], room: int, rows: Rows) -> None:
+        fill_words(bases, CODES, 6, FIRST + 5, FIRST + 4, room, *rows)

@@ -1,4 +1,4 @@
-"""DNA tokenizers: what they share, and how they are saved and loaded.
+"""What all DNA tokenizers share, and how they are saved; `kleiber.tokens.kinds` lists them and loads them.
 
 Every tokenizer works on arrays of ASCII bases in compiled code and is saved as a Hugging Face ``tokenizer.json`` that
 gives the same ids there. Ids 0-4 are [UNK] [CLS] [SEP] [PAD] [MASK], as in DNABERT-2. Rejected: calling the Hugging
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,22 +18,11 @@ from numpy.typing import NDArray
 from kleiber.errors import DataError
 from kleiber.storage import digest, write_atomic
 
-__all__ = ["CODES", "SPECIALS", "Tokenizer", "load"]
+__all__ = ["CODES", "SPECIALS", "Rows", "Tokenizer", "envelope"]
 
 SPECIALS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 UNK = 0
 BASES = "ACGT"
-PLAIN: dict[str, tuple[Any, ...]] = {
-    "unk_token": ("[UNK]",),
-    "dropout": (None, 0),
-    "continuing_subword_prefix": (None, ""),
-    "end_of_word_suffix": (None, ""),
-    "fuse_unk": (None, False),
-    "byte_fallback": (None, False),
-    "ignore_merges": (None, False),
-}
-"""What a model may say: with anything else the Hugging Face library gives other ids than we do."""
-WORDS_APART = (None, {"type": "Whitespace"}, {"type": "WhitespaceSplit"})  # pre-tokenizers that leave DNA whole
 
 CODES = np.full(256, 4, np.uint8)
 """A C G T, upper or lower case, as 0-3; any other byte as 4."""
@@ -41,13 +30,35 @@ for _i, _base in enumerate(BASES):
     CODES[ord(_base)] = CODES[ord(_base.lower())] = _i
 
 
+class Rows(NamedTuple):
+    """Encoded sequences.
+
+    Attributes
+    ----------
+    ids
+        Of all sequences in a row.
+    offsets
+        (n + 1,): where each begins and ends in `ids`.
+    used
+        (n,): the bases of each that its ids stand for.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    used: NDArray[np.int64]
+
+
 class Tokenizer(ABC):
     """A map from bases to ids.
+
+    A kind says how a study names it (`from_spec`), which files are its own (`from_document`) and how it cuts (`_fill`).
 
     Attributes
     ----------
     kind
-        ``"nucleotide"``, ``"kmer"`` or ``"bpe"``.
+        ``"nucleotide"``, ``"kmer"``, ``"bpe"``.
+    specs
+        What a study may write for it, for an error that lists all; empty for what studies do not train on.
     tokens
         The string of each id.
     token_lengths
@@ -55,6 +66,7 @@ class Tokenizer(ABC):
     """
 
     kind: str
+    specs: ClassVar[str] = ""
 
     def __init__(self, tokens: list[str], model: dict[str, Any]):
         self.tokens = tokens
@@ -62,6 +74,37 @@ class Tokenizer(ABC):
         lengths = [0 if token in SPECIALS else len(token) for token in tokens]
         lengths[UNK] = 1
         self.token_lengths = np.array(lengths, np.int32)
+
+    @classmethod
+    def from_spec(cls, spec: str, windows: NDArray[np.uint8], max_token_length: int) -> Self | None:
+        """Return the tokenizer that a study's text names; None when it names another kind.
+
+        Parameters
+        ----------
+        windows
+            (n, L) ASCII windows to learn from.
+        max_token_length
+            Bases of the longest token that is learned.
+        """
+        return None
+
+    @classmethod
+    @abstractmethod
+    def from_document(cls, document: dict[str, Any], tokens: list[str], path: str | Path) -> Self | None:
+        """Return the tokenizer that a ``tokenizer.json`` holds; None when it is of another kind.
+
+        Parameters
+        ----------
+        tokens
+            The string of each id, with the five specials first.
+        path
+            Of the file, for errors.
+
+        Raises
+        ------
+        DataError
+            When it is of this kind and would give other ids here than elsewhere.
+        """
 
     @property
     def vocab_size(self) -> int:
@@ -98,7 +141,7 @@ class Tokenizer(ABC):
         The ids of all sequences in a row, and int64 (n + 1,) offsets of each.
         """
         bases = np.ascontiguousarray(bases, np.uint8)
-        ids, offsets, _ = self._fill(bases, bases.shape[1])
+        ids, offsets, _ = self._encode(bases, bases.shape[1])
         return ids, offsets
 
     def encode_rows(self, bases: NDArray[np.uint8], n_tokens: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -119,7 +162,7 @@ class Tokenizer(ABC):
             When a sequence ends before its row is full.
         """
         bases = np.ascontiguousarray(bases, np.uint8)
-        ids, offsets, used = self._fill(bases, n_tokens)
+        ids, offsets, used = self._encode(bases, n_tokens)
         counts = np.diff(offsets)
         if len(bases) and counts.min() < n_tokens:
             row = int(counts.argmin())
@@ -138,16 +181,17 @@ class Tokenizer(ABC):
         """Write a Hugging Face ``tokenizer.json``."""
         write_atomic(path, json.dumps(self.model, indent=1, ensure_ascii=False) + "\n")
 
-    @abstractmethod
-    def _fill(
-        self, bases: NDArray[np.uint8], room: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-        """Encode rows of ASCII until each has `room` ids or its bases end.
+    def _encode(self, bases: NDArray[np.uint8], room: int) -> Rows:
+        """Encode rows of ASCII until each has `room` ids or its bases end."""
+        n, length = bases.shape
+        ids = np.empty(n * min(room, length), np.int32)
+        rows = Rows(ids, np.zeros(n + 1, np.int64), np.zeros(n, np.int64))
+        self._fill(bases, room, rows)
+        return rows._replace(ids=ids[: rows.offsets[-1]])
 
-        Returns
-        -------
-        The ids of all rows in a row, (n + 1,) offsets of each, and (n,) the bases that each used.
-        """
+    @abstractmethod
+    def _fill(self, bases: NDArray[np.uint8], room: int, rows: Rows) -> None:
+        """Write the ids of `bases`, (n, L), and where they lie; `rows.ids` has room for all."""
 
 
 def envelope(model: dict[str, Any], pre_tokenizer: dict[str, Any]) -> dict[str, Any]:
@@ -178,72 +222,3 @@ def envelope(model: dict[str, Any], pre_tokenizer: dict[str, Any]) -> dict[str, 
         "decoder": None,
         "model": model,
     }
-
-
-def load(path: str | Path) -> Tokenizer:
-    """Read a ``tokenizer.json``: one of ours, or any BPE over A, C, G and T such as DNABERT-2's.
-
-    Raises
-    ------
-    DataError
-        When the file is no tokenizer, or not one of DNA.
-    """
-    from kleiber.tokens.bpe import BPETokenizer
-    from kleiber.tokens.kmer import KmerTokenizer, OverlappingKmerTokenizer
-    from kleiber.tokens.original import OriginalKmerTokenizer
-
-    try:
-        document = json.loads(Path(path).read_bytes())
-        digest(document)  # what has no one JSON text (NaN, half a character) could not be saved again
-        model = document["model"]
-        vocab = model["vocab"]
-        kind = model["type"]
-        tokens = sorted(vocab, key=vocab.__getitem__)
-        if any(type(vocab[token]) is not int or vocab[token] != i for i, token in enumerate(tokens)):
-            raise DataError(f"{path}: the ids of the vocabulary are not 0 … {len(tokens) - 1}, each once.")
-        if tuple(tokens[:5]) != SPECIALS:
-            raise DataError(f"{path}: ids 0-4 are {tokens[:5]}; they have to be {list(SPECIALS)}.")
-        _refuse_settings(document, path)
-        if kind == "BPE":
-            if document["pre_tokenizer"] not in WORDS_APART:
-                raise DataError(f"{path}: its pre_tokenizer is {document['pre_tokenizer']!r}; DNA is one word.")
-            merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
-            return BPETokenizer(tokens, merges, document)
-        if kind == "WordLevel":
-            if tokens[5:10] == ["A", "T", "C", "G", "N"]:
-                return _same(OriginalKmerTokenizer(), document, path)
-            overlaps = document["pre_tokenizer"]["type"] == "WhitespaceSplit"
-            words = OverlappingKmerTokenizer if overlaps else KmerTokenizer
-            k = max(map(len, tokens[5:]), default=0)
-            if len(tokens) != 9 + (4**k if k > 1 else 0):
-                raise DataError(
-                    f"{path} has {len(tokens)} tokens, which are not the specials, A C G T and all {k}-mers."
-                )
-            return _same(words(k), document, path)
-    except FileNotFoundError:
-        raise DataError(f"There is no tokenizer file {path}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-        raise DataError(f"{path} is no tokenizer.json: {type(error).__name__}: {error}.") from None
-    raise DataError(f"{path} holds a {kind!r} model; BPE and k-mers (WordLevel) are known.")
-
-
-def _refuse_settings(document: dict[str, Any], path: str | Path) -> None:
-    """Refuse what would give other ids in the Hugging Face library than here."""
-    for key, allowed in PLAIN.items():
-        if (value := document["model"].get(key)) not in allowed:
-            raise DataError(f"{path}: {key} of its model is {value!r}; {allowed[-1]!r} is what is read here.")
-    if (normalizer := document.get("normalizer")) is not None:
-        raise DataError(f"{path}: its normalizer is {normalizer!r}; DNA is read as it stands.")
-    for added in document.get("added_tokens") or ():
-        if (added["id"], added["content"]) not in enumerate(SPECIALS):
-            raise DataError(
-                f"{path} adds the token {added['content']!r} with id {added['id']!r}; only specials can be."
-            )
-
-
-def _same(tokenizer: Tokenizer, document: dict[str, Any], path: str | Path) -> Tokenizer:
-    """See that a file of k-mers has the ids of ours, and cuts DNA into the same words."""
-    ours, theirs = ((one["model"]["vocab"], one["pre_tokenizer"]) for one in (tokenizer.model, document))
-    if ours != theirs:
-        raise DataError(f"{path} numbers or cuts its words otherwise than k-mers are here; it cannot be read.")
-    return tokenizer

@@ -5,17 +5,12 @@ BPE is trained on windows of a few hundred bases: whole chromosomes make every t
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 from numpy.typing import NDArray
 
 from kleiber.errors import ConfigError
-from kleiber.tokens.bpe import BPETokenizer
-from kleiber.tokens.kmer import KmerTokenizer
-from kleiber.tokens.merges import learn_merges
-from kleiber.tokens.original import OriginalKmerTokenizer
-from kleiber.tokens.tokenizer import BASES, SPECIALS, Tokenizer
+from kleiber.tokens.kinds import KINDS
+from kleiber.tokens.tokenizer import Tokenizer
 
 __all__ = ["WINDOW", "train_tokenizer"]
 
@@ -42,24 +37,8 @@ def train_tokenizer(spec: str, windows: NDArray[np.uint8], max_token_length: int
     ConfigError
         When the text is no specification.
     """
-    if spec == "nucleotide":
-        return KmerTokenizer(1)
-    if spec == "original-6mer":
-        return OriginalKmerTokenizer()
-    if match := re.fullmatch(r"([2-8])mer", spec):
-        return KmerTokenizer(int(match[1]))
-    if (match := re.fullmatch(r"bpe(\d{1,9})", spec)) and int(match[1]) >= 16:
-        return _train_bpe(int(match[1]), windows, max_token_length)
-    raise ConfigError(
-        f"There is no tokenizer {spec!r}.\n"
-        '  Known are "nucleotide", "6mer" (k from 2 to 8), "bpe1024" (16 or more tokens), and a tokenizer.json file.'
-    )
-
-
-def _train_bpe(vocab_size: int, windows: NDArray[np.uint8], max_token_length: int) -> BPETokenizer:
-    tokens = [*SPECIALS, *BASES]
-    merges: list[tuple[str, ...]] = []
-    for left, right in learn_merges(windows, vocab_size, max_token_length):
-        merges.append((tokens[left], tokens[right]))
-        tokens.append(tokens[left] + tokens[right])
-    return BPETokenizer(tokens, merges)
+    for kind in KINDS:
+        if (made := kind.from_spec(spec, windows, max_token_length)) is not None:
+            return made
+    known = ", ".join(kind.specs for kind in KINDS if kind.specs)
+    raise ConfigError(f"There is no tokenizer {spec!r}.\n  Known are {known}, and a tokenizer.json file.")

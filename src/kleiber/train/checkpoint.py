@@ -20,7 +20,7 @@ from kleiber.errors import DataError
 from kleiber.storage import write_atomic
 from kleiber.train.config import PRECISIONS
 from kleiber.train.devices import whole
-from kleiber.train.optimizers import MOMENTS, Optimizers
+from kleiber.train.optimizers import Optimizers, moments
 
 __all__ = ["load_state", "restore", "save_state", "saved_precision", "snapshot"]
 
@@ -46,11 +46,11 @@ def restore(state: dict[str, Tensor], model: torch.nn.Module, optimizers: Optimi
         When it lacks a parameter or has one of another shape; nothing is changed then.
     """
     parameters = dict(model.named_parameters())
-    moments = {name: MOMENTS[type(optimizers.of(parameter))] for name, parameter in parameters.items()}
+    by_name = {name: moments(optimizers.of(parameter)) for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
         wanted = {f"model.{name}": parameter.shape}
-        if any(f"{moment}.{name}" in state for moment in moments[name]):
-            wanted |= {f"{m}.{name}": torch.Size() if m == "step" else parameter.shape for m in moments[name]}
+        if any(f"{moment}.{name}" in state for moment in by_name[name]):
+            wanted |= {f"{m}.{name}": torch.Size() if m == "step" else parameter.shape for m in by_name[name]}
         for key, shape in wanted.items():
             found = state.get(key)
             if found is None or found.shape != shape:
@@ -63,8 +63,8 @@ def restore(state: dict[str, Tensor], model: torch.nn.Module, optimizers: Optimi
         for name, parameter in parameters.items():
             parameter.copy_(_like(state[f"model.{name}"], parameter))
             remembered = optimizers.of(parameter).state
-            if f"{moments[name][0]}.{name}" in state:
-                remembered[parameter] = {m: _like(state[f"{m}.{name}"].clone(), parameter) for m in moments[name]}
+            if f"{by_name[name][0]}.{name}" in state:
+                remembered[parameter] = {m: _like(state[f"{m}.{name}"].clone(), parameter) for m in by_name[name]}
             else:
                 remembered.pop(parameter, None)
 

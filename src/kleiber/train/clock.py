@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Clock", "faster_precision", "gemm_peak"]
+__all__ = ["Clock", "faster", "faster_precision", "gemm_peak", "product_rates"]
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORTHWHILE = 1.5  # times as fast as fp32: what bf16 has to be, so that a machine always chooses alike
 
 
@@ -39,17 +40,30 @@ def _seconds(device: torch.device, dtype: torch.dtype, n: int, repeats: int) -> 
     return times[1:]
 
 
-def faster_precision(device: torch.device, turns: int = 8) -> str:
+def product_rates(device: torch.device, turns: int = 8) -> dict[str, float]:
+    """Return the operations a second of matrix products in ``"fp32"`` and ``"bf16"``.
+
+    Takes about a second on a processor. The two take turns and the best of each counts, so that another job which comes
+    and goes decides nothing.
+    """
+    rates = dict.fromkeys(DTYPES, 0.0)
+    for _ in range(turns):
+        for name, dtype in DTYPES.items():
+            rates[name] = max(rates[name], gemm_peak(device, dtype, repeats=2))
+    return rates
+
+
+def faster(rates: dict[str, float]) -> str:
     """Return ``"bf16"`` where its products are at least `WORTHWHILE` times as fast as those of fp32.
 
-    Takes about a second on a processor. Some know bf16 by name only and compute it at a third of fp32's rate. The two
-    take turns and the best of each counts, so that another job which comes and goes decides nothing.
+    Some processors know bf16 by name only and compute it at a third of fp32's rate.
     """
-    rates = dict.fromkeys((torch.float32, torch.bfloat16), 0.0)
-    for _ in range(turns):
-        for dtype in rates:
-            rates[dtype] = max(rates[dtype], gemm_peak(device, dtype, repeats=2))
-    return "bf16" if rates[torch.bfloat16] >= WORTHWHILE * rates[torch.float32] else "fp32"
+    return "bf16" if rates["bf16"] >= WORTHWHILE * rates["fp32"] else "fp32"
+
+
+def faster_precision(device: torch.device, turns: int = 8) -> str:
+    """Return the precision that ``"auto"`` means on a device, by measurement."""
+    return faster(product_rates(device, turns))
 
 
 class Clock:

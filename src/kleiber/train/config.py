@@ -15,13 +15,35 @@ from itertools import pairwise
 from kleiber.errors import ConfigError
 from kleiber.model.config import BACKENDS, ModelConfig
 
-__all__ = ["ORIGINAL_WINDOW", "PRECISIONS", "RATES", "Branch", "Run", "TrainConfig"]
+__all__ = ["OPTIMIZERS", "ORIGINAL_WINDOW", "PRECISIONS", "Branch", "Optimizer", "Run", "TrainConfig"]
 
-RATES = {"muon": 0.0065, "adamw": 0.0018}
-"""AdamW's peak rate at 130,000 parameters: of what Muon leaves to it, or of everything (see the notebook)."""
 PRECISIONS = ("fp32", "bf16")
 
 ORIGINAL_WINDOW = 700  # bases
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What ``[train] optimizer`` names.
+
+    Attributes
+    ----------
+    rate
+        AdamW's peak rate at 130,000 parameters that was measured to be best: of all that it changes.
+    matrices
+        ``"module:Class"`` of what changes the hidden matrices (a `kleiber.train.optimizers.MatrixOptimizer`), which
+        leaves everything else to AdamW; empty where AdamW changes all.
+    """
+
+    rate: float
+    matrices: str = ""
+
+
+OPTIMIZERS = {
+    "muon": Optimizer(0.0065, "kleiber.train.optimizers:Muon"),
+    "adamw": Optimizer(0.0018),
+}
+"""The one place where an optimizer is added (see "Add a part" of the how-tos); rates are from the notebook."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +66,7 @@ class TrainConfig:
     optimizer
         ``"muon"`` on the hidden matrices and AdamW on everything else; or ``"adamw"`` on all.
     muon_lr
-        Muon's peak learning rate, at every size.
+        The peak learning rate of Muon, or of what else changes the hidden matrices, at every size.
     momentum
         Muon's memory of gradients.
     lr
@@ -129,7 +151,7 @@ class TrainConfig:
         check("micro_batch", 0 <= self.micro_batch <= self.batch, "0, or a number of rows up to the batch's")
         check("schedule", self.schedule in ("wsd", "linear", "cosine"), '"wsd", "linear" or "cosine"')
         check("mask_rate", 0 < self.mask_rate <= 0.5, "above 0 and at most 0.5")
-        check("optimizer", self.optimizer in RATES, " or ".join(f'"{name}"' for name in RATES))
+        check("optimizer", self.optimizer in OPTIMIZERS, " or ".join(f'"{name}"' for name in OPTIMIZERS))
         check("muon_lr", 0 < self.muon_lr < 1, "above 0 and below 1")
         check("momentum", 0 <= self.momentum < 1, "from 0 to below 1")
         check("lr", 0 <= self.lr < 1, "above 0 and below 1, or 0")
@@ -173,7 +195,7 @@ class TrainConfig:
     @property
     def base_lr(self) -> float:
         """AdamW's peak learning rate at `lr_size` parameters."""
-        return self.lr or RATES[self.optimizer]
+        return self.lr or OPTIMIZERS[self.optimizer].rate
 
     def peak_lr(self, model: ModelConfig) -> float:
         """Return AdamW's peak learning rate at one size."""

@@ -21,7 +21,7 @@ import torch
 
 from kleiber.corpus.sampling import Corpus
 from kleiber.errors import Stopped
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from kleiber.signals import stop_asked
 from kleiber.storage import naming, read_manifest, remove_partials
 from kleiber.tokens.tokenizer import Tokenizer

@@ -13,17 +13,28 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from kleiber.model.dnabert2 import DNABERT2
-from kleiber.train.config import Run, TrainConfig
+from kleiber.train.config import OPTIMIZERS, Run, TrainConfig
 from kleiber.train.devices import whole
 
-__all__ = ["MOMENTS", "Muon", "Optimizers", "by_role", "changes", "muon_flops", "n_stacked", "orthogonalise"]
+__all__ = [
+    "MatrixOptimizer",
+    "Muon",
+    "Optimizers",
+    "by_role",
+    "changes",
+    "moments",
+    "muon_flops",
+    "n_stacked",
+    "orthogonalise",
+]
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic iteration: steep at 0, so that five steps are enough
 STEPS = 5
@@ -83,7 +94,35 @@ def muon_flops(rows: int, columns: int) -> int:
     return STEPS * (2 * 2 * short * short * long + 2 * short**3)
 
 
-class Muon(torch.optim.Optimizer):
+class MatrixOptimizer(torch.optim.Optimizer):
+    """What changes hidden matrices, when AdamW does not (see `kleiber.train.config.OPTIMIZERS`).
+
+    Attributes
+    ----------
+    moments
+        What it remembers of a parameter by these names: tensors of the parameter's shape.
+    """
+
+    moments: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def of(cls, parameters: Iterable[tuple[Tensor, int]], train: TrainConfig, lr: float | Tensor) -> Self:
+        """Make it for parameters, each with the number of matrices stacked in it; a rate may be a tensor ().
+
+        Raises
+        ------
+        NotImplementedError
+            Here; a kind of optimizer says how it is made.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def flops(rows: int, columns: int) -> int:
+        """Count the operations of its own products in a step of one matrix."""
+        return 0
+
+
+class Muon(MatrixOptimizer):
     """Momentum, orthogonalised, for stacks of hidden matrices.
 
     Parameters
@@ -99,6 +138,15 @@ class Muon(torch.optim.Optimizer):
     lr
         The first rate; a tensor (), where the matrices are, can be changed between the replays of a recorded step.
     """
+
+    moments = ("momentum",)
+    flops = staticmethod(muon_flops)
+
+    @classmethod
+    def of(cls, parameters: Iterable[tuple[Tensor, int]], train: TrainConfig, lr: float | Tensor) -> Self:
+        """Make it by ``[train]``; a tensor of a rate is ()."""
+        dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
+        return cls(parameters, train.momentum, train.weight_decay, dtype, lr)
 
     def __init__(
         self,
@@ -150,13 +198,14 @@ def by_role(parameters: Mapping[str, Tensor], train: TrainConfig) -> tuple[list[
 
     Returns
     -------
-    Muon's: matrices, or stacks of them, from hidden vectors to hidden vectors. AdamW's that decay, and its others.
+    Muon's, or those of what takes its place: matrices, or stacks of them, from hidden vectors to hidden vectors.
+    AdamW's that decay, and its others.
     """
-    is_muon = train.optimizer == "muon"
+    has_own = bool(OPTIMIZERS[train.optimizer].matrices)
     hidden = [
         n
         for n, p in parameters.items()
-        if is_muon and p.ndim == 2 and not {"embeddings", "convolution"} & {*n.split(".")}
+        if has_own and p.ndim == 2 and not {"embeddings", "convolution"} & {*n.split(".")}
     ]
     others = [name for name in parameters if name not in hidden]
     decayed = [name for name in others if parameters[name].ndim == 2 or train.original]
@@ -168,11 +217,9 @@ def n_stacked(name: str) -> int:
     return next((k for end, k in STACKED.items() if name.endswith(end)), 1)
 
 
-MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
-    torch.optim.AdamW: ("exp_avg", "exp_avg_sq", "step"),
-    Muon: ("momentum",),
-}
-"""What each kind of optimizer remembers of a parameter; all of its shape, but for the count of steps."""
+def moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """Return the names of what an optimizer remembers of a parameter; all but AdamW's step have its shape."""
+    return optimizer.moments if isinstance(optimizer, MatrixOptimizer) else ("exp_avg", "exp_avg_sq", "step")
 
 
 class Optimizers:
@@ -183,7 +230,7 @@ class Optimizers:
     peaks
         The peak rate of each, AdamW's first.
     flops
-        Operations of Muon's own products in one step; AdamW has none.
+        Operations of the products of Muon, or of what takes its place, in one step; AdamW has none.
 
     Parameters
     ----------
@@ -211,9 +258,9 @@ class Optimizers:
         self.peaks, self.flops = [train.peak_lr(run.model)], 0
         if hidden:
             stacks = [(by_name[name], n_stacked(name)) for name in hidden]
-            self.flops = sum(k * muon_flops(p.shape[0] // k, p.shape[1]) for p, k in stacks)
-            dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
-            self.parts.append(Muon(stacks, train.momentum, train.weight_decay, dtype, first_rate()))
+            made: type[MatrixOptimizer] = resolve_name(OPTIMIZERS[train.optimizer].matrices)
+            self.flops = sum(k * made.flops(p.shape[0] // k, p.shape[1]) for p, k in stacks)
+            self.parts.append(made.of(stacks, train, first_rate()))
             self.peaks.append(train.muon_lr)
 
         self.owner = {p: each for each in self.parts for group in each.param_groups for p in group["params"]}

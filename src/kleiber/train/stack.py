@@ -23,7 +23,7 @@ import torch
 from kleiber import __version__
 from kleiber.corpus.sampling import Corpus
 from kleiber.errors import ConfigError, DataError, Stopped
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from kleiber.signals import stop_asked
 from kleiber.storage import naming, read_manifest, remove_partials, write_manifest
 from kleiber.tokens.tokenizer import Tokenizer
