@@ -38,7 +38,7 @@ from kleiber.downstream.score import score_variants
 from kleiber.downstream.variants import VariantFile
 from kleiber.genome.reference import Reference
 from kleiber.model.config import shape_for
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from kleiber.study.machine import cpu_name
 from kleiber.tokens.train import train_tokenizer
 from kleiber.train.checkpoint import save_state

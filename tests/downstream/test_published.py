@@ -13,7 +13,7 @@ import torch
 from kleiber.cli import app
 from kleiber.model.config import ModelConfig
 from kleiber.model.dnabert2 import DNABERT2
-from kleiber.tokens.tokenizer import load
+from kleiber.tokens.kinds import load
 from kleiber.tokens.train import train_tokenizer
 from oracles.alleles import ratio_and_distance
 

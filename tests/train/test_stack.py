@@ -17,7 +17,7 @@ import torch
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
 from kleiber.errors import ConfigError, DataError, Stopped
 from kleiber.model.config import shape_for
-from kleiber.model.shortconv import network
+from kleiber.model.networks import network
 from kleiber.storage import read_manifest
 from kleiber.tokens.train import train_tokenizer
 from kleiber.train import clock, loop, stack
