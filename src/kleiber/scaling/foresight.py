@@ -132,7 +132,7 @@ class Foresight:
 
 
 def prior_of_pilot(pilot: Observations, *, name: str = "the pilot", seed: int = 0) -> Prior:
-    """Return the laws that the runs of a pilot allow, as its bootstrap draws them, and the luck that it shows.
+    """Return the laws that a pilot allows, as its bootstrap draws them, and the luck of its runs.
 
     Raises
     ------

@@ -317,8 +317,8 @@ class _Stack:
     def _read(self, is_last: bool) -> tuple[bool, bool]:
         """Log the steps since the last reading when it is time to, of each run up to a loss that is no number.
 
-        It is time to, too, where something else than a step comes next (`is_last`). Returns whether a checkpoint is due,
-        and whether to stop.
+        It is time to, too, where something else than a step comes next (`is_last`). Returns whether a checkpoint is
+        due, and whether to stop.
         """
         is_due, stop = time.monotonic() - self.saved_at > loop.CHECKPOINT_SECONDS, self.is_asked()
         if len(self.unread) < len(self.outcomes) and not (is_last or is_due or stop):
