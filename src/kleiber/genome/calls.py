@@ -202,7 +202,10 @@ def weigh(reading, batch, i, index, first, second, is_phased):
 
 @njit(cache=True, nogil=True)
 def counted(counts, genotype, i):
-    """Return a record's counts (called, missing, unphased, the first unphased or -1) with sample `i`'s genotype."""
+    """Return the counts of a record's genotypes with one more, that of sample `i`.
+
+    They are the alleles called and missing, the unphased heterozygotes, and the first of these or -1.
+    """
     n_present, n_missing, n_unphased, unphased = counts
     n_called, n_absent, is_unphased = genotype
     if is_unphased:
