@@ -24,9 +24,10 @@ __all__ = [
     "MISSING",
     "Batch",
     "Reading",
-    "begin_calls",
     "carry",
+    "close_calls",
     "coin_index",
+    "counted",
     "is_even",
     "new_batch",
     "reading",
@@ -173,26 +174,18 @@ def _mix(mixed, letter):
 
 
 @njit(cache=True, nogil=True)
-def begin_calls(batch, has_calls):
-    """Begin to count the alleles of a record, which has genotypes or has none."""
-    r = batch.n[0]
-    batch.has_calls[r] = has_calls
-    batch.n_present[r] = batch.n_missing[r] = batch.n_unphased[r] = 0
-    batch.unphased[r] = -1
-
-
-@njit(cache=True, nogil=True)
 def weigh(reading, batch, i, index, first, second, is_phased):
     """Take one sample's genotype: two alleles' numbers, `MISSING`, or `ABSENT` for the second.
 
-    Counts its alleles that are called, those that are missing, and whether it is an unphased heterozygote.
+    Returns (called alleles, missing ones, whether it is an unphased heterozygote), for `counted`. Counting into the
+    batch here would take four times as long: what writes that much is no longer inlined, and copies the batch.
     """
     found, copies = batch.found, batch.copies
     found[2 * i] = found[2 * i + 1] = 0
     here = batch.n[3] + i
     copies[here] = 0
     if not reading.kept[i]:
-        return
+        return 0, 0, False
     n_called, n_missing = (first >= 0) + (second >= 0), (first == MISSING) + (second == MISSING)
     if n_called:
         copies[here] = 1 if second == ABSENT else 2
@@ -204,12 +197,30 @@ def weigh(reading, batch, i, index, first, second, is_phased):
         elif reading.unphased != _AS_IS:
             first = second = 0
     found[2 * i], found[2 * i + 1] = max(first, 0), max(second, 0)
-    r = batch.n[0]
-    batch.n_present[r] += n_called
-    batch.n_missing[r] += n_missing if batch.has_calls[r] else 0
+    return n_called, n_missing, is_unphased
+
+
+@njit(cache=True, nogil=True)
+def counted(counts, genotype, i):
+    """Return the counts of a record's genotypes with one more, that of sample `i`.
+
+    They are the alleles called and missing, the unphased heterozygotes, and the first of these or -1.
+    """
+    n_present, n_missing, n_unphased, unphased = counts
+    n_called, n_absent, is_unphased = genotype
     if is_unphased:
-        batch.n_unphased[r] += 1
-        batch.unphased[r] = i if batch.unphased[r] < 0 else batch.unphased[r]
+        n_unphased += 1
+        unphased = i if unphased < 0 else unphased
+    return n_present + n_called, n_missing + n_absent, n_unphased, unphased
+
+
+@njit(cache=True, nogil=True)
+def close_calls(batch, counts, has_calls):
+    """Keep the counts of a record, which has genotypes or has none."""
+    r = batch.n[0]
+    batch.has_calls[r] = has_calls
+    batch.n_present[r], batch.n_missing[r] = counts[0], counts[1] if has_calls else 0
+    batch.n_unphased[r], batch.unphased[r] = counts[2], counts[3]
 
 
 @njit(cache=True, nogil=True)

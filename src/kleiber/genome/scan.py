@@ -12,7 +12,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kleiber.genome.calls import ABSENT, MISSING, begin_calls, carry, coin_index, is_even, sort_by_allele, weigh
+from kleiber.genome.calls import (
+    ABSENT,
+    MISSING,
+    carry,
+    close_calls,
+    coin_index,
+    counted,
+    is_even,
+    sort_by_allele,
+    weigh,
+)
 from kleiber.genome.rules import UNPHASED
 
 __all__ = ["ALL", "FULL", "IRREGULAR", "OTHER_CONTIG", "any_genotypes", "is_full", "scan_text"]
@@ -193,9 +203,8 @@ def any_genotypes(text, at, field, n_alts, reading, index, batch):
     GT is the `field`-th of their fields, from 0; -1 says that there is none. Returns where the next line begins, how it
     went, and the sample at which it went wrong; nothing is appended then.
     """
-    r, n_samples = batch.n[0], reading.kept.size
-    begin_calls(batch, field >= 0)
-    n_plain = 0
+    n_samples = reading.kept.size
+    counts, n_plain = (0, 0, 0, -1), 0
     p = at
     found, copies, here = batch.found, batch.copies, batch.n[3]
     for i in range(n_samples):
@@ -256,7 +265,7 @@ def any_genotypes(text, at, field, n_alts, reading, index, batch):
         if text[p] != (TAB if i + 1 < n_samples else NEWLINE):
             return at, FEW if text[p] == NEWLINE else MANY, i
         p += 1
-        weigh(reading, batch, i, index, first, second, is_phased)
-    batch.n_present[r] += n_plain
+        counts = counted(counts, weigh(reading, batch, i, index, first, second, is_phased), i)
     carry(reading, batch, n_alts)
+    close_calls(batch, counted(counts, (n_plain, 0, False), -1), field >= 0)
     return p, FINE, 0

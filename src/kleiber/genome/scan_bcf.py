@@ -11,7 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from kleiber.genome.calls import ABSENT, MISSING, begin_calls, carry, close_carriers, coin_index, is_even, weigh
+from kleiber.genome.calls import (
+    ABSENT,
+    MISSING,
+    carry,
+    close_calls,
+    close_carriers,
+    coin_index,
+    counted,
+    is_even,
+    weigh,
+)
 from kleiber.genome.rules import UNPHASED
 from kleiber.genome.scan import ALL, FULL, IRREGULAR, LONGEST, MOST_ALTS, NO_ALLELE, OTHER_CONTIG, PLOIDY, is_full
 
@@ -225,7 +235,7 @@ def _genotypes(data, p, width, ploidy, n_alts, reading, index, batch):
 
     Returns ALL, or what is wrong and with which sample; nothing is appended then. A `ploidy` of 0: there is no GT.
     """
-    begin_calls(batch, ploidy > 0)
+    counts = (0, 0, 0, -1)
     missing_value = np.int64(1) << (8 * width - 1)  # of a vector; a missing allele is 0 or 1
     end_of_vector = missing_value + 1
     for i in range(reading.kept.size):
@@ -244,6 +254,7 @@ def _genotypes(data, p, width, ploidy, n_alts, reading, index, batch):
                 first = allele
             else:
                 second, is_phased = allele, value & 1 == 1
-        weigh(reading, batch, i, index, first, second, is_phased)
+        counts = counted(counts, weigh(reading, batch, i, index, first, second, is_phased), i)
     carry(reading, batch, n_alts)
+    close_calls(batch, counts, ploidy > 0)
     return ALL, 0
