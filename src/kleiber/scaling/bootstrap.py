@@ -21,7 +21,7 @@ from scipy.special import gammaincinv, ndtri
 from kleiber import counter
 from kleiber.scaling.solver import Problem, log_law
 
-__all__ = ["MANY_RUNS", "Fitted", "draw_noise", "draw_runs", "noise_spreads", "refit"]
+__all__ = ["MANY_RUNS", "Fitted", "draw_noise", "draw_runs", "noise_variances", "refit"]
 
 STREAM = counter.stream_id("bootstrap")
 MANY_RUNS = 30
@@ -85,18 +85,22 @@ def draw_noise(
     return drawn
 
 
-def noise_spreads(
+def noise_variances(
     residuals: NDArray[np.float64], slopes: NDArray[np.float64], cluster: NDArray[np.int64]
-) -> tuple[float, float]:
-    """Return the spreads of ln L that luck gives a run and, beside that, each of its points.
+) -> tuple[float, float, float, float]:
+    """Return the variances of ln L that luck gives a run and, beside that, each of its points; and what they rest on.
 
     Parameters
     ----------
     residuals, slopes, cluster
         Of one fit, (n,), its derivatives, (n, p), and the run of each point, (n,).
+
+    Returns
+    -------
+    Both variances, and the degrees of freedom of each.
     """
-    between, within, *_ = _noise(residuals[None], slopes, cluster)
-    return float(np.sqrt(max(between[0, 0], 0.0))), float(np.sqrt(max(within[0, 0], 0.0)))
+    between, within, free_between, free_within = _noise(residuals[None], slopes, cluster)
+    return max(float(between[0, 0]), 0.0), max(float(within[0, 0]), 0.0), free_between, free_within
 
 
 def _noise(

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import gammaincinv, ndtri
 
 from kleiber import counter
 from kleiber.errors import DataError
-from kleiber.scaling.bootstrap import Fitted, noise_spreads, refit
+from kleiber.scaling.bootstrap import Fitted, noise_variances, refit
 from kleiber.scaling.fit import NARROW, fit, natural, problem_of, refusal
 from kleiber.scaling.laws import PARAMETERS, chinchilla
 from kleiber.scaling.observations import Observations
@@ -42,6 +42,7 @@ LEFT = (0.06, 0.1, 0.16)
 EXPONENTS = 1.0  # α + β
 OF_SIZE = 0.35  # the share of what is left that parameters take away
 LUCK = (0.0012, 0.0008)  # spreads of ln L: of a run, and of each point of it
+ALIKE = 3.0  # degrees of freedom that say of a pilot that both spreads are one: its few runs may show none by chance
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,14 @@ class Prior:
     laws
         float64 (m, 5): E, A, B, α, β of each.
     of_runs, of_points
-        Spreads of ln L: what all points of a run share, and what each has beside it.
+        float64 (m,): spreads of ln L under each law: what all points of a run share, and what each has beside it.
     source
         Where they come from, in words.
     """
 
     laws: NDArray[np.float64]
-    of_runs: float
-    of_points: float
+    of_runs: NDArray[np.float64]
+    of_points: NDArray[np.float64]
     source: str
 
 
@@ -145,14 +146,25 @@ def prior_of_pilot(pilot: Observations, *, name: str = "the pilot", seed: int = 
     found = problem.solve(problem.starts(z), z)
     theta = found.theta[int(found.objective.argmin())]
     fitted, slopes = log_law(theta, problem.x, problem.y)
-    of_runs, of_points = noise_spreads(z - fitted, slopes, pilot.cluster)
+    between, within, free_between, free_within = noise_variances(z - fitted, slopes, pilot.cluster)
+    between = (free_between * between + ALIKE * within) / (free_between + ALIKE)
     (draws,) = refit([Fitted(problem, z, theta)], pilot.cluster, DRAWS, seed)
     drawn = natural(draws, centre)
     laws = np.stack([drawn[key] for key in PARAMETERS], 1)[np.argsort(drawn["a"], kind="stable")]
     # evenly by a, so that few laws stand for all of them
     which = np.round((np.arange(TABLES) + 0.5) / TABLES * (len(laws) - 1)).astype(int)
-    source = f"{TABLES} laws that the {len(pilot)} points of {name} allow; luck {of_runs:.2%} a run, {of_points:.2%}"
-    return Prior(laws[which], of_runs, of_points, f"{source} a point")
+    of_runs, of_points = (
+        np.sqrt(variance * _scales(free, seed, k))
+        for k, (variance, free) in enumerate(((between, free_between + ALIKE), (within, free_within)))
+    )
+    luck = f"luck about {between**0.5:.2%} a run and {within**0.5:.2%} a point"
+    return Prior(laws[which], of_runs, of_points, f"{TABLES} laws that the {len(pilot)} points of {name} allow; {luck}")
+
+
+def _scales(free: float, seed: int, which: int) -> NDArray[np.float64]:
+    """Return by how much a variance that rests on so many degrees of freedom may be larger, for each table, (m,)."""
+    even = (counter.permutation(seed, STREAM, which, TABLES) + 0.5) / TABLES
+    return np.asarray(free / (2 * gammaincinv(free / 2, even)))
 
 
 def stated_prior(design: Design) -> Prior:
@@ -163,7 +175,13 @@ def stated_prior(design: Design) -> Prior:
         alpha, beta = EXPONENTS * (1 - a), EXPONENTS * a
         laws.append([1.0, left * OF_SIZE * n**alpha, left * (1 - OF_SIZE) * d**beta, alpha, beta])
     spans = f"a {SLOPES[0]:g} to {SLOPES[-1]:g}, {LEFT[0]:.0%} to {LEFT[-1]:.0%} of E left to learn at the middle"
-    return Prior(np.array(laws), *LUCK, f"a stated prior: {spans}, luck {LUCK[0]:.2%} a run and {LUCK[1]:.2%} a point")
+    of_runs, of_points = (np.full(len(laws), spread) for spread in LUCK)
+    return Prior(
+        np.array(laws),
+        of_runs,
+        of_points,
+        f"a stated prior: {spans}, luck {LUCK[0]:.2%} a run and {LUCK[1]:.2%} a point",
+    )
 
 
 def foresee(
@@ -207,6 +225,6 @@ def _tables(design: Design, prior: Prior, seed: int) -> Iterator[Observations]:
     runs, n = int(design.cluster.max()) + 1, len(design.N)
     for k, law in enumerate(prior.laws):
         normal = ndtri(np.clip(counter.uniforms(seed, STREAM, k, runs + n), 1e-16, None))
-        luck = prior.of_runs * normal[:runs][design.cluster] + prior.of_points * normal[runs:]
+        luck = prior.of_runs[k] * normal[:runs][design.cluster] + prior.of_points[k] * normal[runs:]
         E, A, B, alpha, beta = law
         yield design.observed(chinchilla(E, A, B, alpha, beta, design.N, design.D) * np.exp(luck))
