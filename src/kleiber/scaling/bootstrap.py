@@ -88,7 +88,7 @@ def draw_noise(
 def noise_variances(
     residuals: NDArray[np.float64], slopes: NDArray[np.float64], cluster: NDArray[np.int64]
 ) -> tuple[float, float, float, float]:
-    """Return the variances of ln L that luck gives a run and, beside that, each of its points; and what they rest on.
+    """Return the variances of ln L by luck, of runs and of their points, and what they rest on.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def noise_variances(
 
     Returns
     -------
-    Both variances, and the degrees of freedom of each.
+    The variance that all points of a run share, that which each has beside it, and the degrees of freedom of both.
     """
     between, within, free_between, free_within = _noise(residuals[None], slopes, cluster)
     return max(float(between[0, 0]), 0.0), max(float(within[0, 0]), 0.0), free_between, free_within
