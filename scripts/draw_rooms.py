@@ -103,7 +103,7 @@ def box(x: float, y: float, width: float, name: str, about: str) -> list[str]:
     """Return a box with a name and what it is for."""
     parts = [f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{HIGH}"/>']
     parts.append(f'<text class="name" x="{x + 10:.0f}" y="{y + 19:.0f}">{escape(name)}</text>')
-    for k, line in enumerate(textwrap.wrap(about.split(":")[0].rstrip("."), 34)):
+    for k, line in enumerate(textwrap.wrap(about.split(":")[0].rstrip("."), 32)):
         parts.append(f'<text x="{x + 10:.0f}" y="{y + 36 + 14 * k:.0f}">{escape(line)}</text>')
     return parts
 
