@@ -12,7 +12,17 @@ import pytest
 
 from kleiber.storage import write_atomic
 
-TOY = """
+LADDER = """[ladder]
+sizes = ["0.01M", "0.02M"]
+tokens = [4e3, 8e3]
+[train]
+length = 32
+batch = 8
+[fit]
+bootstrap = 100
+"""
+TOY = (
+    """
 [study]
 name = "toy"
 seed = 5
@@ -23,15 +33,9 @@ holdout = ["20:3,900,001-4,000,000"]
 [arms]
 pan-bpe = { sampling = "pangenome", tokenizer = "bpe64" }
 ref-3mer = { sampling = "reference", tokenizer = "3mer" }
-[ladder]
-sizes = ["0.01M", "0.02M"]
-tokens = [4e3, 8e3]
-[train]
-length = 32
-batch = 8
-[fit]
-bootstrap = 100
 """
+    + LADDER
+)
 
 
 def kleiber(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

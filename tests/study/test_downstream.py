@@ -21,9 +21,10 @@ from kleiber.storage import write_manifest
 from kleiber.study.beside import tokenizer_beside
 from kleiber.study.run import run_study
 from report.browser import Browser, find
-from study.conftest import kleiber
+from study.conftest import LADDER, kleiber
 
-STUDY = """
+STUDY = (
+    """
 [study]
 name = "meaning"
 seed = 5
@@ -32,15 +33,9 @@ reference = "embedded"
 holdout = ["20:3,900,001-4,000,000"]
 [arms]
 ref-bpe = { sampling = "reference", tokenizer = "bpe64" }
-[ladder]
-sizes = ["0.01M", "0.02M"]
-tokens = [4e3, 8e3]
-[train]
-length = 32
-batch = 8
-[fit]
-bootstrap = 100
-[downstream.made]
+"""
+    + LADDER
+    + """[downstream.made]
 variants = "variants.vcf"
 label = "CLASS"
 positive = ["LOF"]
@@ -53,6 +48,7 @@ label = "EFFECT"
 train = "train.csv"
 test = "test.csv"
 """
+)
 HEADER = """##fileformat=VCFv4.2
 ##INFO=<ID=CLASS,Number=1,Type=String,Description="class">
 ##INFO=<ID=EFFECT,Number=1,Type=Float,Description="a number">

@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from kleiber.downstream.config import Task
@@ -25,7 +24,7 @@ from kleiber.downstream.tables import Tables, read_tables
 from kleiber.downstream.variants import VariantFile
 from kleiber.errors import ConfigError, MissingDependency
 from kleiber.genome.reference import Reference
-from kleiber.storage import fingerprint, read_manifest, write_atomic, write_manifest
+from kleiber.storage import fingerprint, read_manifest, with_nulls, write_atomic, write_manifest
 from kleiber.study import stages, training
 from kleiber.study.config import Study
 from kleiber.study.progress import Narrator
@@ -116,7 +115,7 @@ def _score_opponents(study: Study, out: Path) -> None:
         if (folder / OPPONENTS).exists():
             continue
         found = _variant_opponents(study, out, task, folder) if task.variants else _table_opponents(task)
-        opponents = {key: [_finite(value.value), *(value.interval or (None, None))] for key, value in found.items()}
+        opponents = {key: [with_nulls(value.value), *(value.interval or (None, None))] for key, value in found.items()}
         write_atomic(folder / OPPONENTS, json.dumps(opponents, indent=1) + "\n")
 
 
@@ -180,12 +179,8 @@ def _tables(task: Task) -> Tables:
 def _columns(name: str, key: str, value: Estimate) -> dict[str, float | None]:
     """Return the columns of one statistic; an error falls where the model gets better, as a loss does."""
     low, high = value.interval or (None, None)
-    columns = {f"{name}_{key}": _finite(value.value), f"{name}_{key}_low": low, f"{name}_{key}_high": high}
-    return columns | ({} if key == "auprc" else {f"{name}_error": _finite(1 - value.value)})
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    columns = {f"{name}_{key}": with_nulls(value.value), f"{name}_{key}_low": low, f"{name}_{key}_high": high}
+    return columns | ({} if key == "auprc" else {f"{name}_error": with_nulls(1 - value.value)})
 
 
 def joined(study: Study, out: Path, rows: pl.DataFrame, runs: list[Run]) -> pl.DataFrame:
@@ -214,7 +209,7 @@ def summary(study: Study, out: Path, table: pl.DataFrame) -> dict[str, Any]:
         found[name] = {
             "statistic": key,
             "opponents": json.loads((out / "downstream" / name / OPPONENTS).read_bytes()),
-            "rank_correlation": _finite(value.value),
+            "rank_correlation": with_nulls(value.value),
             "interval": None if value.interval is None else list(value.interval),
             "n_models": value.n,
             "n_runs": value.n_clusters,

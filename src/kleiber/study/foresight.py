@@ -52,10 +52,11 @@ def foresights(
         When the pilot, or the design, cannot carry a law.
     """
     seed = study.study.seed
+    known = None if pilot is None else (pilot, read_table(pilot))
     asked: dict[tuple[bytes, ...], tuple[str, Design, Prior]] = {}
     for arm in study.arms:
         design = design_of(planned, arm)
-        prior = stated_prior(design) if pilot is None else _of_table(pilot, arm, seed)
+        prior = stated_prior(design) if known is None else _of_table(*known, arm, seed)
         asked.setdefault((design.N.tobytes(), design.D.tobytes(), prior.laws.tobytes()), (arm, design, prior))
     found: dict[str, Foresight] = {}
 
@@ -67,8 +68,7 @@ def foresights(
     return found
 
 
-def _of_table(path: Path, arm: str, seed: int) -> Prior:
-    table = read_table(path)
+def _of_table(path: Path, table: pl.DataFrame, arm: str, seed: int) -> Prior:
     if "arm" in table.columns:
         arms = table["arm"].unique(maintain_order=True).to_list()
         if arm not in arms:
