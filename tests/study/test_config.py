@@ -6,6 +6,7 @@ import pytest
 
 from kleiber.errors import ConfigError, UnknownName
 from kleiber.study.config import Unit, load_study, parse_study
+from kleiber.study.plan import plan
 
 TEXT = """
 [study]
@@ -44,6 +45,16 @@ def test_a_study_becomes_units():
     assert len(study.units()) == 8
 
 
+def test_an_arm_is_trained_at_the_sizes_and_budgets_that_it_names():
+    study = parse(TEXT.replace('"bpe64" }', '"bpe64", sizes = ["0.1M"], tokens = [2e5] }'))
+    units = study.units()
+    assert [(unit.arm, unit.size) for unit in units[-2:]] == [("pan", "0.1M"), ("pan", "0.1M")]
+    assert len(units) == study.n_runs == 6
+    assert study.budgets(units[0]) == (100_000, 200_000)
+    assert study.budgets(units[-1]) == (200_000,)
+    assert [run.run.tokens for run in plan(study).runs] == [(100_000, 200_000)] * 4 + [(200_000,)] * 2
+
+
 def test_paths_are_relative_to_the_study_file():
     study = parse(TEXT.replace('"bpe64"', '"mine.json"'))
     assert study.genome.reference == "embedded"
@@ -80,6 +91,8 @@ def test_unknown_names_are_errors_that_name_the_nearest(old, new, message):
         ('name = "tiny"', "", "the key 'name' is missing"),
         ('panel = ["panel.vcf.gz"]', "", r"pan of study.toml needs a panel to sample 'pangenome'"),
         ('holdout = ["20:3,500,001-4,000,000"]', "holdout = []", "holdout of study.toml is empty"),
+        ('"bpe64"', '"bpe64", sizes = ["0.2M"]', r"pan sizes of study.toml must be some of .* not \['0.2M'\]"),
+        ('"bpe64"', '"bpe64", tokens = [2e5, 1e5]', r"pan tokens of study.toml must be some of .* in order"),
         ("[arms]", "[arms", "no valid TOML"),
     ],
 )

@@ -18,7 +18,7 @@ from kleiber.model.config import shape_for
 from kleiber.study import clock
 from kleiber.study.clock import _with_rows
 from kleiber.study.config import load_study, parse_study
-from kleiber.study.foresight import design_of
+from kleiber.study.foresight import design_of, foresights
 from kleiber.study.plan import checklist, plan, vocab_size
 from kleiber.study.rates import measured_rate
 from kleiber.study.stages import planned
@@ -206,3 +206,11 @@ def test_a_pilot_without_the_arm_is_refused(toy_study, tmp_path):
     result = kleiber("plan", toy_study, "--no-measure", "--pilot", tmp_path / "pilot.csv")
     assert result.returncode == 2
     assert "no rows of the arm 'pan-bpe'; its arms are other" in result.stderr
+
+
+def test_an_arm_of_few_models_is_there_to_be_compared_and_not_foreseen(toy, monkeypatch):
+    monkeypatch.setattr("kleiber.study.foresight.foresee", lambda design, prior, **how: len(design.N))
+    law = replace(toy.ladder, sizes=("0.01M", "0.02M", "0.05M"), tokens=(1e5, 2e5, 4e5), seeds=1)
+    few = replace(toy.arms["pan-bpe"], sizes=("0.02M",))
+    study = replace(toy, arms={"pan-bpe": toy.arms["pan-bpe"], "few": few}, ladder=law)
+    assert foresights(study, plan(study), None) == {"pan-bpe": 9}

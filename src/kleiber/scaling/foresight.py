@@ -27,7 +27,7 @@ from kleiber.scaling.solver import log_law
 from kleiber.scaling.uncertainty import compare
 from kleiber.scaling.witnesses import examine
 
-__all__ = ["Design", "Foresight", "Prior", "foresee", "prior_of_pilot", "stated_prior"]
+__all__ = ["Design", "Foresight", "Prior", "foresee", "no_law", "prior_of_pilot", "stated_prior"]
 
 STREAM = counter.stream_id("foresight")
 TABLES = 12  # a law each
@@ -184,6 +184,11 @@ def stated_prior(design: Design) -> Prior:
     )
 
 
+def no_law(design: Design) -> str:
+    """Say why a design cannot carry a law, whatever it will measure; empty when it can."""
+    return refusal(design.observed(np.ones(len(design.N))), len(PARAMETERS))
+
+
 def foresee(
     design: Design, prior: Prior, *, seed: int = 0, progress: Callable[[float], None] = lambda share: None
 ) -> Foresight:
@@ -199,7 +204,7 @@ def foresee(
     DataError
         When the design cannot carry a law at all.
     """
-    if reason := refusal(design.observed(np.ones(len(design.N))), len(PARAMETERS)):
+    if reason := no_law(design):
         raise DataError(f"No design for a law: {reason}.")
     widths, usable, tables = [], 0, []
     for k, table in enumerate(_tables(design, prior, seed)):

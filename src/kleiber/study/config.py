@@ -157,11 +157,10 @@ class Study:
 
     def units(self) -> list[Unit]:
         """Return every run of the study, arm by arm, small sizes first."""
-        ladder = self.ladder
         return [
             Unit(arm, size, self.study.seed + replicate, unique)
             for arm in self.arms
-            for size in ladder.sizes
+            for size in self.sizes(arm)
             for unique in self.shares(arm, size)
             for replicate in range(self._n_seeds(size))
         ]
@@ -169,10 +168,19 @@ class Study:
     @property
     def n_runs(self) -> int:
         """Number of runs that `units` returns."""
-        return sum(len(self.shares(arm, size)) * self._n_seeds(size) for arm in self.arms for size in self.ladder.sizes)
+        return sum(len(self.shares(arm, size)) * self._n_seeds(size) for arm in self.arms for size in self.sizes(arm))
 
     def _n_seeds(self, size: str) -> int:
         return self.ladder.seeds if size in (self.ladder.replicated or self.ladder.sizes) else 1
+
+    def sizes(self, arm: str) -> tuple[str, ...]:
+        """Return the sizes at which an arm is trained."""
+        return self.arms[arm].sizes or self.ladder.sizes
+
+    def budgets(self, unit: Unit) -> tuple[int, ...]:
+        """Return the budgets of data of a run, or of a trial, in tokens."""
+        asked = (self.tune.tokens,) if unit.factor else self.arms[unit.arm].tokens or self.ladder.tokens
+        return tuple(map(round, asked))
 
     def panel_rules(self) -> PanelRules:
         """Return what the panel keeps of its records.
@@ -193,7 +201,7 @@ class Study:
     def trials(self) -> list[Unit]:
         """Return the runs that tune the learning rate."""
         arm = next(iter(self.arms))
-        share = max(self.shares(arm, self.ladder.sizes[0]))
+        share = max(self.shares(arm, self.sizes(arm)[0]))
         return [
             Unit(arm, size, self.study.seed, share, factor) for size in self.tune.sizes for factor in self.tune.factors
         ]
@@ -266,6 +274,10 @@ def _check_values(study: Study, name: str) -> None:
             refuse(f"[arms] {arm} reverse_complement", f"must be from 0 to 1, not {entry.reverse_complement}.")
         if not _names_a_file(arm):
             refuse("[arms]", f"names an arm {arm!r}; an arm is part of file names.")
+        for key in ("sizes", "tokens"):
+            asked, ladder = getattr(entry, key), getattr(study.ladder, key)
+            if list(asked) != [value for value in ladder if value in asked]:
+                refuse(f"[arms] {arm} {key}", f"must be some of the ladder's {list(ladder)}, in order: not {list(asked)}.")
     if bool(study.genome.reference) == bool(study.genome.assembly):
         refuse("[genome]", "has to name either a FASTA (reference) or an assembly of the catalogue (assembly).")
     if study.genome.assembly:

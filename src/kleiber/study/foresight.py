@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from kleiber.errors import ConfigError
-from kleiber.scaling.foresight import Design, Foresight, Prior, foresee, prior_of_pilot, stated_prior
+from kleiber.scaling.foresight import Design, Foresight, Prior, foresee, no_law, prior_of_pilot, stated_prior
 from kleiber.scaling.observations import Observations
 from kleiber.scaling.table import read_table
 from kleiber.study.config import Study
@@ -37,6 +37,8 @@ def foresights(
 ) -> dict[str, Foresight]:
     """Foresee every arm; arms with one design and one prior are foreseen once, under the first one's name.
 
+    Arms of a few models, which are set beside others and carry no law, are passed over.
+
     Parameters
     ----------
     pilot
@@ -56,6 +58,8 @@ def foresights(
     asked: dict[tuple[bytes, ...], tuple[str, Design, Prior]] = {}
     for arm in study.arms:
         design = design_of(planned, arm)
+        if (study.arms[arm].sizes or study.arms[arm].tokens) and no_law(design):
+            continue
         prior = stated_prior(design) if known is None else _of_table(*known, arm, seed)
         asked.setdefault((design.N.tobytes(), design.D.tobytes(), prior.laws.tobytes()), (arm, design, prior))
     found: dict[str, Foresight] = {}

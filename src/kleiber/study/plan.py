@@ -164,8 +164,7 @@ def _stacked(runs: Sequence[PlannedRun], most: int) -> tuple[PlannedRun, ...]:
 def _planned(study: Study, unit: Unit, bases_per_token: dict[str, float]) -> PlannedRun:
     spec, train = study.arms[unit.arm].tokenizer, study.train
     model = shape_for(unit.size, vocab_size(spec), train.dropout, study.model.architecture)
-    budgets = (study.tune.tokens,) if unit.factor else study.ladder.tokens
-    run = Run(f"{unit.arm}.{unit.size}", model, train, tuple(map(round, budgets)), unit.seed)
+    run = Run(f"{unit.arm}.{unit.size}", model, train, study.budgets(unit), unit.seed)
     per_token = bases_per_token.get(spec) or _expected_bases(spec)
     last = run.branches()[-1].end * train.batch * train.row_tokens * per_token
     return PlannedRun(unit, run, run.flops_per_step * run.n_steps, last)

@@ -83,6 +83,9 @@ class Arm:
         Probability that a window is read from the other strand.
     unique
         Fractions of the territory, in place of the ladder's.
+    sizes, tokens
+        Those of the ladder's sizes and budgets that this arm is trained at, so that one arm carries the law and others
+        are set beside it at a few models; all when empty.
     samples, populations, shares
         Of those that `[genome]` has, the samples and populations that this arm reads, and their shares of its windows.
     """
@@ -91,6 +94,8 @@ class Arm:
     tokenizer: str
     reverse_complement: float = 0.0
     unique: tuple[float, ...] = ()
+    sizes: tuple[str, ...] = ()
+    tokens: tuple[float, ...] = ()
     samples: tuple[str, ...] = ()
     populations: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()

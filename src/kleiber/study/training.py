@@ -45,7 +45,7 @@ def run_of(study: Study, out: Path, unit: Unit) -> Run:
     heldout = stages.heldout_corpus(study, out, arm.tokenizer)
     label = stages.tokenizer_label(arm.tokenizer)
     model = shape_for(unit.size, tokenizer.vocab_size, study.train.dropout, study.model.architecture)
-    tokens = (round(study.tune.tokens),) if unit.factor else tuple(round(d) for d in study.ladder.tokens)
+    tokens = study.budgets(unit)
     settings = _settings(study, out, unit)
     decides = [asdict(model), asdict(settings), tokens, unit.seed, corpus.fingerprint, tokenizer.fingerprint]
     config_hash = digest(decides)
