@@ -27,7 +27,7 @@ def test_its_first_arm_takes_nine_minutes_at_most():
 @pytest.mark.slow
 def test_it_runs_at_toy_size(tmp_path):
     text = STUDY.read_text()
-    text = re.sub(r'assembly = .*\npanel = .*\nholdout = .*', 'reference = "embedded"\npanel = ["embedded"]\n'
+    text = re.sub(r'(?m)^reference = .*\npanel = .*\nholdout = .*', 'reference = "embedded"\npanel = ["embedded"]\n'
                   'holdout = ["20:3,900,001-4,000,000"]', text)  # fmt: skip
     text = re.sub(r"sizes  = .*", 'sizes = ["0.01M", "0.013M", "0.02M"]', text).replace("bpe1024", "bpe64")
     text = re.sub(r"tokens = .*", "tokens = [6e3, 12e3, 24e3]", text).replace("6mer", "3mer")
