@@ -14,6 +14,7 @@ from kleiber.report.style import Figure, arm_colour, figure, layer, log_axis, to
 
 __all__ = ["holdouts", "profiles", "residuals"]
 
+RISE = "rise of the objective above its minimum"
 GUESSES = {"error": "the law", "nearest": "nearest point seen", "line": "line of ln L on ln C"}
 
 
@@ -60,8 +61,8 @@ def _residual(study: StudyOutput, table: pl.DataFrame, field: str, title: str) -
         f"residuals-{letter}",
         "How sure",
         f"Residuals against {letter}",
-        f"Held-out loss relative to the fitted law of its arm, against {title} (bars: ± 2 standard errors of the "
-        "evaluation). A trend or a curve here means that the form is wrong.",
+        "Held-out loss relative to the law of its arm, ± 2 standard errors of the evaluation. A trend or a curve means "
+        "that the form is wrong.",
         f"Scatter of residuals in percent against {letter}, coloured by arm, with a line at zero.",
         table.filter(pl.col(field).is_not_null() | (pl.col("kind") == "zero")),
         layers,
@@ -89,14 +90,14 @@ def profiles(study: StudyOutput) -> list[Figure]:
                 .mark_line()
                 .encode(
                     x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False)),
-                    y=alt.Y("rise:Q", title="rise of the objective"),
+                    y=alt.Y("rise:Q", title=RISE),
                     color=arm_colour(study.arms),
                     tooltip=tooltip("arm:N", "value:Q", "rise:Q"),
                 )
             )
-            caption = f"Best objective at each fixed {parameter}, above the optimum. A flat curve: not identified."
+            caption = "Best objective with one parameter held fixed. A flat curve: that parameter is not identified."
             text = f"Profile curves of {parameter}, one line an arm."
-            name = f"Profile of {parameter}"
+            name = f"Profile of {title}"
             found.append(figure(f"profile-{parameter}", "How sure", name, caption, text, rows, [line], height=240))
     return found
 
@@ -130,8 +131,7 @@ def holdouts(study: StudyOutput) -> Figure | None:
         "holdouts",
         "How sure",
         "Predictions of what was left out",
-        "Each law fitted again without some of its points, and its error on those. A law is worth its parameters where "
-        "it predicts better than the nearest point that it saw and than a straight line of ln L on ln C.",
+        "Error on points that a law was fitted without. It is worth its parameters where it beats both naive guesses.",
         "Errors of the law and of two naive guesses on points left out, by arm and by what was left out.",
         rows,
         [marks],

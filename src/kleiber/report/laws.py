@@ -16,7 +16,7 @@ from kleiber.report.measures import (
     size_count,
 )
 from kleiber.report.reader import METHODS, Law, StudyOutput
-from kleiber.report.style import CATEGORY, Figure, arm_group, figure, layer, log_axis, tooltip
+from kleiber.report.style import CATEGORY, Figure, figure, layer, log_axis, tooltip
 
 __all__ = ["d_flops", "elasticity_map", "exponents", "isoflop_valleys", "n_flops"]
 
@@ -81,6 +81,8 @@ def _optimum(study: StudyOutput, arm: str, which: str, title: str) -> Figure | N
             rows.append(
                 {"kind": "optimum", "method": NAMES[method], "flops": point["flops"], "value": point[which], **ends}
             )
+    if not drawn:
+        return None  # no exponent is usable, and the models alone are in other figures
     original = published(study, arm)
     if original is not None:
         line = original.n if which == "n" else original.d
@@ -91,9 +93,9 @@ def _optimum(study: StudyOutput, arm: str, which: str, title: str) -> Figure | N
     letter = which.upper()
     return figure(
         f"{letter}-flops.{arm}",
-        arm_group(arm),
+        "Law",
         f"Compute-optimal {letter} against compute: {arm}",
-        _optimum_caption(drawn, letter, original is not None, float(flops[0]), float(flops[-1])),
+        _optimum_caption(drawn, letter, original is not None, float(flops[-1])),
         f"Optimal {letter} of {arm} against compute by {len(drawn)} methods, beside the original study's line.",
         rows,
         _optimum_layers(title, _method_colour(rows), {row["kind"] for row in rows}),
@@ -135,26 +137,14 @@ def _optimum_layers(title: str, colour: alt.Color, kinds: set[str]) -> list[alt.
     return [drawn for kind, drawn in layers if kind in kinds]
 
 
-def _optimum_caption(drawn: list[str], letter: str, has_published: bool, low: float, high: float) -> str:
-    text = "Grey dots: the models trained. "
-    text += (
-        f"Lines and points: the optimum by {', '.join(NAMES[m] for m in drawn)}. "
-        if drawn
-        else "No method's exponent is usable, so that no line is drawn. "
-    )
-    if "parametric" in drawn:
-        text += (
-            "Shaded: the interval of the parametric exponent, turned about the middle of the compute. "
-            "Optima of the parametric law take C = 6·N·D. "
-        )
+def _optimum_caption(drawn: list[str], letter: str, has_published: bool, high: float) -> str:
+    text = f"Grey: the models trained. Coloured: the optimum by {', '.join(NAMES[m] for m in drawn)}"
+    text += ", with the band of the parametric exponent's interval (C = 6·N·D)." if "parametric" in drawn else "."
     if has_published:
         far = PUBLISHED_FLOPS[0] / high
-        text += (
-            f"Dashed: the original study's printed line for {letter}, fitted at {PUBLISHED_FLOPS[0]:.1g} to "
-            f"{PUBLISHED_FLOPS[1]:.1g} FLOPs"
-        )
-        text += f" and continued here {far:.0e} times below its range: compare slopes, not heights." if far > 1 else "."
-    return text.strip()
+        text += f" Dashed: the line that the original study printed for {letter}"
+        text += f", {far:.0e} times below its range: compare slopes, not heights." if far > 1 else "."
+    return text
 
 
 def isoflop_valleys(study: StudyOutput, arm: str) -> Figure | None:
@@ -193,11 +183,10 @@ def isoflop_valleys(study: StudyOutput, arm: str) -> Figure | None:
     ]
     return figure(
         f"isoflop.{arm}",
-        arm_group(arm),
+        "By arm",
         f"IsoFLOP valleys: {arm}",
-        "Held-out loss of models that cost the same compute, against their size; diamonds: the minimum of each valley "
-        "with its interval. A budget whose lowest point is its smallest or largest model has no minimum, and none is "
-        "drawn.",
+        "Held-out loss of models of equal compute against their size. Diamonds: minima with their intervals, where a "
+        "valley has both sides.",
         f"Loss against model size of {arm} at fixed compute, one curve a budget.",
         rows,
         layers,
@@ -242,11 +231,10 @@ def elasticity_map(study: StudyOutput, arm: str) -> Figure | None:
     ]
     return figure(
         f"elasticity.{arm}",
-        arm_group(arm),
+        "By arm",
         f"What pays more, parameters or data: {arm}",
-        "−dL/dlnN against −dL/dlnD between neighbouring models, no law assumed: what an e-fold of either takes off the "
-        "loss. Grey: their 95 % intervals overlap. Diamonds: where the two balance at each pair of sizes; left of them "
-        "data pay more for the same compute.",
+        "Which takes more off the loss for the same compute, by differences between neighbouring models (no law "
+        "assumed). Grey: the two 95 % intervals overlap. Diamonds: where the two balance.",
         f"Map over N and D of {arm}: whether more data or more parameters lower the loss further.",
         rows,
         layers,
@@ -293,12 +281,11 @@ def exponents(studies: list[StudyOutput]) -> Figure | None:
     ]
     return figure(
         "exponents",
-        "What was found",
+        "Law",
         "Exponent a by arm and method",
-        "How the compute-optimal size grows with compute: a = 0.5 shares new compute evenly between parameters and "
-        "data, a = 1 spends it all on parameters. Bars: 95 % intervals. Only exponents that no witness speaks against "
-        "are drawn. The original study's values came from its own "
-        "rule, which is no compute-optimality criterion, and had no intervals.",
+        "Identified exponents only, with 95 % intervals. a = 0.5 shares new compute evenly between parameters and "
+        "data; a = 1 spends it all on parameters. The original study's values have no intervals, and its rule is no "
+        "criterion of optimal compute.",
         "Interval plot of the exponent a for each arm and method, with the original study's published values.",
         rows,
         layers,

@@ -22,6 +22,7 @@ from kleiber.scaling.pairs import error_of, influence
 __all__ = [
     "PUBLISHED",
     "PUBLISHED_FLOPS",
+    "STRONGEST",
     "Difference",
     "Paired",
     "PowerLaw",
@@ -29,6 +30,7 @@ __all__ = [
     "Steps",
     "differences",
     "frontier",
+    "half_width",
     "is_far",
     "misfit",
     "optima",
@@ -66,6 +68,12 @@ PUBLISHED = {
     ("pangenome", "bpe"): Published(PowerLaw(0.8387, -7.7372), PowerLaw(0.1613, 6.9591)),
     ("variant", "bpe"): Published(PowerLaw(0.8297, -7.5695), PowerLaw(0.1703, 6.7914)),
     ("reference", "6mer"): Published(PowerLaw(0.8074, -7.1502), PowerLaw(0.1926, 6.3720)),
+}
+STRONGEST = {  # what needs no network, by how its entries in `baselines.json` begin
+    "uniform bases": "uniform",
+    "token frequencies": "unigram",
+    "best Markov chain": "markov-",
+    "best counts of both sides": "two-sided-",
 }
 PUBLISHED_FLOPS = (5.4e17, 1.62e19)  # the compute of its smallest and largest marked optimum
 
@@ -156,14 +164,11 @@ def strongest_baselines(study: StudyOutput, arm: str) -> dict[str, tuple[float, 
         for name, entry in (study.baselines.get(arm) or {}).items()
         if isinstance(entry, dict) and isinstance(entry.get("bits_per_base"), int | float)
     }
-    chosen: dict[str, tuple[float, float]] = {name: entries[name] for name in ("uniform", "unigram") if name in entries}
-    chains = [name for name in entries if name.startswith("markov-")]
-    if chains:
-        best = min(chains, key=lambda name: entries[name][0])
-        chosen[f"best Markov chain (order {best.removeprefix('markov-')})"] = entries[best]
-    counts = [name for name in entries if name.startswith("two-sided-")]
-    if counts:
-        chosen["best counts of both sides"] = entries[min(counts, key=lambda name: entries[name][0])]
+    chosen = {}
+    for name, beginning in STRONGEST.items():
+        alike = [scores for key, scores in entries.items() if key.startswith(beginning)]
+        if alike:
+            chosen[name] = min(alike)
     return chosen
 
 
@@ -274,7 +279,7 @@ def differences(study: StudyOutput) -> list[Difference]:
         of_clusters = _error_of_mean(paired, weighted)
         if of_clusters is not None:
             errors.append((of_clusters, paired.n - 1))
-        half = _half_width(errors)
+        half = half_width(errors)
         n_clusters = paired.n if of_clusters is not None else 0
         found.append(Difference(arm, other, mean, mean - half, mean + half, len(pairs), len(runs), n_clusters))
     return found
@@ -294,7 +299,7 @@ def _error_of_mean(paired: Paired, pairs: pl.DataFrame) -> float | None:
     return error_of(total)
 
 
-def _half_width(errors: list[tuple[float, int]]) -> float:
+def half_width(errors: list[tuple[float, int]]) -> float:
     """Return half of a 95 % interval from independent standard errors, each with its degrees of freedom."""
     variance = sum(se**2 for se, _ in errors)
     if variance == 0:

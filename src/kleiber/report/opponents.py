@@ -8,6 +8,7 @@ favours the counts.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,9 +18,9 @@ import polars as pl
 
 from kleiber.report.numbers import compact
 from kleiber.report.reader import StudyOutput
-from kleiber.report.style import Figure, arm_group, figure, layer, log_axis, size_colour, tooltip
+from kleiber.report.style import Figure, figure, layer, log_axis, size_colour, tooltip
 
-__all__ = ["KINDS", "CountPoint", "Worth", "count_curve", "counts_figure", "worth", "worth_sentence"]
+__all__ = ["KINDS", "CountPoint", "Worth", "count_curve", "counts_figure", "worth"]
 
 KINDS = {
     "markov-": "before (best order)",
@@ -68,10 +69,10 @@ class Worth:
         return f"{words.get(self.bound, '')}{compact(self.n_bases)}"
 
 
-def count_curve(study: StudyOutput, arm: str) -> list[CountPoint]:
-    """Return the counts of an arm in the order of their data; none where a study has none."""
+def count_curve(entries: Mapping[str, Any]) -> list[CountPoint]:
+    """Return the curve of an arm's `entries` in ``baselines.json`` in the order of its data; none where it has none."""
     points = []
-    for entry in (study.baselines.get(arm) or {}).get("curve") or ():
+    for entry in entries.get("curve") or ():
         scores = {name: float(score["bits_per_base"]) for name, score in entry["scores"].items()}
         names = {}
         for kind in KINDS:
@@ -101,23 +102,9 @@ def worth(curve: list[CountPoint], bits: float) -> Worth | None:
     return Worth(curve[-1].n_bases, ">")
 
 
-def worth_sentence(study: StudyOutput, arm: str, row: dict[str, Any]) -> str:
-    """Say how many bases of counting one annealed model is worth."""
-    curve = count_curve(study, arm)
-    found = worth(curve, row["bits_per_base"]) if row.get("bits_per_base") is not None else None
-    if found is None:
-        return ""
-    last = curve[-1]
-    return (
-        f"The best model ({row['size']}, {compact(row['n_tokens'])} tokens) is worth {found} bases of counting: the "
-        f"best counts of the bases around each base, of the windows that its run reads, score {last.best:.3f} bits per "
-        f"base with {compact(last.n_bases)} bases. They see every other base, and the model none of its masked tokens."
-    )
-
-
 def counts_figure(study: StudyOutput, arm: str) -> Figure | None:
     """Draw held-out bits per base of an arm's models and of counts against the bases read."""
-    curve = count_curve(study, arm)
+    curve = count_curve(study.baselines.get(arm) or {})
     scored = study.points(arm).filter(pl.col("bits_per_base").is_not_null() & pl.col("n_bases").is_not_null())
     if not curve or scored.is_empty():
         return None
@@ -139,11 +126,10 @@ def counts_figure(study: StudyOutput, arm: str) -> Figure | None:
     points = layer("model").mark_point()
     return figure(
         f"counts.{arm}",
-        arm_group(arm),
+        "By arm",
         f"Networks beside counting: {arm}",
-        "Held-out bits per base of annealed models (coloured, masked tokens) and of counts of bases fitted on the very "
-        "windows that their runs read (grey), against the bases read. Counts see every base around the one they are "
-        "asked for.",
+        "Coloured: annealed models. Grey: counts of bases, fitted on the windows that their runs read. Counts see "
+        "every base around the one they are asked for; networks see none of the masked token.",
         f"Bits per base of {arm} against bases read: a colour a model size, grey lines for models that count.",
         rows,
         [

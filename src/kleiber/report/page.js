@@ -3,6 +3,7 @@
 (() => {
   const { specs, tables } = JSON.parse(document.getElementById("specs").textContent);
   const themes = JSON.parse(document.getElementById("themes").textContent);
+  const AXIS = 66; // pixels of a y axis with its title
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
   async function draw(node) {
@@ -14,10 +15,15 @@
     if (narrow) {
       theme.legend.columns = 2;
       theme.legend.layout = { bottom: { direction: "vertical", margin: 6 } };
-      for (const { encoding } of spec.layer) if (encoding.color?.legend) encoding.color.legend.columns = 1;
+      for (const { encoding } of (spec.spec ?? spec).layer) if (encoding.color?.legend) encoding.color.legend.columns = 1;
     }
-    spec.width = "container";
-    spec.autosize = { type: "fit-x", contains: "padding" };
+    if (spec.facet) { // panels have no container to fill: what is left beside the axis is shared between them
+      spec.columns = narrow ? 1 : spec.columns;
+      spec.spec.width = Math.floor((node.clientWidth - AXIS - (spec.columns - 1) * spec.spacing) / spec.columns);
+    } else {
+      spec.width = "container";
+      spec.autosize = { type: "fit-x", contains: "padding" };
+    }
     const stage = document.createElement("div");
     node.append(stage);
     try {
@@ -34,8 +40,13 @@
     }
   }
 
-  async function drawAll() {
-    for (const node of document.querySelectorAll(".plot")) await draw(node);
+  const isShown = (node) => node.clientWidth > 0; // a figure in a folded part has no width to be drawn at
+
+  async function drawShown() {
+    for (const node of document.querySelectorAll(".plot")) {
+      const theme = dark.matches ? "dark" : "light";
+      if (isShown(node) && node.dataset.theme !== theme) await draw(node);
+    }
     document.documentElement.dataset.drawn = document.querySelectorAll(".plot[data-drawn]").length;
   }
 
@@ -74,6 +85,8 @@
     if (button?.classList.contains("csv")) csv(button.dataset.figure);
     else if (button?.parentNode.tagName === "TH") sort(button.parentNode);
   });
-  dark.addEventListener("change", drawAll);
-  drawAll();
+  document.addEventListener("toggle", drawShown, true); // a part was unfolded
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));
+  dark.addEventListener("change", drawShown);
+  drawShown();
 })();

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -46,7 +47,6 @@ class _Plot:
     caption: str
     alt: str
     still: Markup
-    wide: bool
 
 
 def write_report(out: Path | Sequence[Path], target: Path | None = None) -> Path:
@@ -100,24 +100,30 @@ def _render(studies: Sequence[StudyOutput]) -> str:
 
 def _block(study: StudyOutput, prefix: str, specs: _Specs) -> dict[str, Any]:
     """Return what the template shows of one study; its figures' specifications go to `specs`."""
-    figures: dict[str, list[_Plot]] = {}
+    groups: dict[str, list[_Plot]] = {}
     for one in all_figures(study):
-        figures.setdefault(one.group, []).append(_plot(one, prefix, specs))
+        groups.setdefault(one.group, []).append(_plot(one, prefix, specs))
     return {
         "study": study,
         "prefix": prefix,
         "question": study.study.get("study", {}).get("question", ""),
-        "brief": findings.in_brief(study),
-        "arms": findings.arm_findings(study),
-        "between": findings.between_arms(study),
-        "equal": findings.tokenizers_compared(study),
+        "subject": findings.subject(study),
+        "answer": findings.in_brief(study),
+        "verdict": doubts.verdict(study),
+        "basis": doubts.basis(study),
+        "limits": doubts.limits(study),
+        "first": groups.pop("First", [None])[0],
         "sure": doubts.sureness(study),
         "downstream": downstream_sentences(study),
-        "limits": doubts.limits(study),
         "was_run": findings.what_was_run(study),
         "tables": _Lenient(tables(study)),
-        "figures": _Lenient(figures),
+        "figures": _Lenient({name: _alike(plots) for name, plots in groups.items()}),
     }
+
+
+def _alike(plots: list[_Plot]) -> list[list[_Plot]]:
+    """Return runs of figures that share a caption, which is said once: those of a kind, arm after arm."""
+    return [list(group) for _, group in groupby(plots, key=lambda one: one.caption)]
 
 
 class _Lenient(dict[str, Any]):
@@ -131,7 +137,7 @@ def _beside(studies: Sequence[StudyOutput], specs: _Specs) -> dict[str, Any]:
     shared = laws.exponents(list(studies))
     return {
         "table": laws_side_by_side(studies),
-        "figures": [_plot(replace(shared, name="exponents-side-by-side"), "", specs)] if shared else [],
+        "figures": [[_plot(replace(shared, name="exponents-side-by-side"), "", specs)]] if shared else [],
         "changes": _changes(studies),
     }
 
@@ -164,8 +170,7 @@ def _plot(one: Figure, prefix: str, specs: _Specs) -> _Plot:
     anchor = f"{prefix}{one.name}"
     spec = one.spec()
     specs.add(anchor, spec)
-    wide = one.group == "What was found"
-    return _Plot(anchor, one.title, one.caption, one.alt, _still(spec), wide)
+    return _Plot(anchor, one.title, one.caption, one.alt, _still(spec))
 
 
 class _Specs:

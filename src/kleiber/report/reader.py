@@ -203,6 +203,11 @@ class StudyOutput:
         """Return the fit of an arm by one method, if it was made."""
         return self.laws.get(arm, {}).get(method)
 
+    def identified(self, arm: str) -> Law | None:
+        """Return the fit of an arm whose exponent a may be repeated: the parametric one first, then IsoFLOP."""
+        laws = (self.law(arm, method) for method in ("parametric", "isoflop"))
+        return next((law for law in laws if law is not None and law.is_usable and law.interval("a")), None)
+
     def points(self, arm: str) -> pl.DataFrame:
         """Return the annealed observations of one arm, small models and budgets first."""
         return self.observations.filter(pl.col("arm") == arm).sort("n_params", "n_tokens", "seed")

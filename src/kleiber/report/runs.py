@@ -10,9 +10,9 @@ import polars as pl
 
 from kleiber.report.measures import Difference, differences, predicted_loss, size_count, strongest_baselines
 from kleiber.report.reader import Curve, StudyOutput
-from kleiber.report.style import Figure, arm_colour, arm_group, figure, layer, log_axis, size_colour, tooltip
+from kleiber.report.style import CATEGORY, Figure, arm_colour, figure, layer, log_axis, size_colour, tooltip
 
-__all__ = ["bits_per_base", "corpus_differences", "epochs", "learning_rate", "loss_flops", "loss_steps", "loss_tokens"]
+__all__ = ["arm_differences", "bits_per_base", "epochs", "learning_rate", "loss_curves", "loss_tokens"]
 
 EARLIEST = 0.02  # of a run: the fall from chance before it would take half of every axis
 POINTS_PER_CURVE = 120  # more than a screen can tell apart on a logarithmic axis
@@ -20,51 +20,39 @@ LOSS = "loss (nats per predicted token)"
 MUENNIGHOFF = 4  # epochs up to which repeated data are worth about as much as new (Muennighoff et al. 2023)
 
 
-def loss_steps(study: StudyOutput, arm: str) -> Figure | None:
-    """Draw the training loss of every run of an arm over optimizer steps, with its held-out losses."""
-    return _loss_curves(study, arm, "steps", "optimizer step")
-
-
-def loss_flops(study: StudyOutput, arm: str) -> Figure | None:
-    """Draw the training loss of every run of an arm over compute, with its held-out losses."""
-    return _loss_curves(study, arm, "flops", "C, training compute (FLOPs)")
-
-
-def _loss_curves(study: StudyOutput, arm: str, x: str, title: str) -> Figure | None:
+def loss_curves(study: StudyOutput, arm: str, over: str) -> Figure | None:
+    """Draw the training loss of every run of an arm over ``steps`` or ``flops``, with its held-out losses."""
     rows = [row for curve in study.curves if curve.arm == arm for row in _binned(curve)]
     rows += _held_out(study, arm, ("steps", "flops"), "held-out")
-    rows = [row for row in rows if row[x] is not None]
+    rows = [row for row in rows if row[over] is not None]
     if not rows:
         return None
+    what = {"steps": "steps", "flops": "compute"}[over]
     base = {
-        "x": log_axis(alt.X, x, title),
+        "x": log_axis(alt.X, over, {"steps": "optimizer step", "flops": "C, training compute (FLOPs)"}[over]),
         "y": alt.Y("loss:Q", title=LOSS, scale=alt.Scale(zero=False)),
         "color": size_colour(study.sizes),
     }
-    tip = tooltip("size:N", "phase:N", f"{x}:Q", "loss:Q")
+    tip = tooltip("size:N", "phase:N", f"{over}:Q", "loss:Q")
     trunk = layer("trunk").mark_line(interpolate="linear", strokeWidth=1.6).encode(**base, detail="run:N", tooltip=tip)
     branch = layer("cooldown").mark_line(strokeWidth=1.2, strokeDash=[4, 2])
     bars = layer("held-out").mark_rule(strokeWidth=1.5)
     points = layer("held-out").mark_point(size=55, stroke="white", strokeWidth=0.6)
-    layers = [
-        trunk,
-        branch.encode(**base, detail=["run:N", "phase:N"], tooltip=tip),
-        bars.encode(**{**base, "y": alt.Y("low:Q", title=LOSS)}, y2="high:Q"),
-        points.encode(**base, tooltip=tip),
-    ]
-    what = "steps" if x == "steps" else "compute"
     return figure(
-        f"loss-{x}.{arm}",
-        arm_group(arm),
+        f"loss-{over}.{arm}",
+        "By arm",
         f"Loss over {what}: {arm}",
-        f"Training loss (solid: trunk at constant learning rate; dashed: cooldowns) averaged over short stretches that "
-        f"grow with the step, from {EARLIEST:.0%} of the run on, and held-out loss of each annealed model (points, ± 2 "
-        f"standard errors) against {title}. "
-        "Training and held-out losses are scored under different masks and on different DNA: "
-        "compare curves with curves and points with points.",
+        f"Lines: training loss, averaged over short stretches, from {EARLIEST:.0%} of a run on (dashed: cooldowns). "
+        "Points: held-out loss of annealed models, ± 2 standard errors. The two are scored under different masks and "
+        "on different DNA: compare lines with lines and points with points.",
         f"Line chart: loss falls with {what} for each model size of {arm}.",
         rows,
-        layers,
+        [
+            trunk,
+            branch.encode(**base, detail=["run:N", "phase:N"], tooltip=tip),
+            bars.encode(**{**base, "y": alt.Y("low:Q", title=LOSS)}, y2="high:Q"),
+            points.encode(**base, tooltip=tip),
+        ],
     )
 
 
@@ -167,10 +155,10 @@ def loss_tokens(study: StudyOutput, arm: str) -> Figure | None:
     ]
     if has_law:
         layers.insert(0, layer("law").mark_line(strokeWidth=1.4).encode(**base))
-    drawn = "lines: the fitted law E + A/N^α + B/D^β" if has_law else "there is no fitted law to draw"
+    drawn = "lines: the fitted law E + A/N^α + B/D^β" if has_law else "no law was fitted"
     return figure(
         f"loss-tokens.{arm}",
-        arm_group(arm),
+        "By arm",
         f"Held-out loss against data, by size: {arm}",
         f"Points: held-out loss of annealed models, ± 2 standard errors of the evaluation; {drawn}.",
         f"Held-out loss of {arm} against tokens read, one colour a model size.",
@@ -200,7 +188,7 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
     y = alt.Y("arm:N", sort=list(study.arms), title=None)
     base = {"x": x, "y": y}
     tip = tooltip("arm:N", "size:N", "bits_per_base:Q", "low:Q", "high:Q")
-    shape = alt.Shape("baseline:N", title="baseline", sort=None)
+    shape = alt.Shape("baseline:N", title="without a network", sort=None, legend=alt.Legend(columns=2))
     layers = [
         layer("model")
         .mark_rule(strokeWidth=1.5)
@@ -212,11 +200,10 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
         layers.append(marks.encode(**base, shape=shape, tooltip=tooltip("arm:N", "baseline:N", "bits_per_base:Q")))
     return figure(
         "bits-per-base",
-        "What was found",
+        "Between arms",
         "Bits per base by corpus and tokenizer",
-        "Each arm's models at their largest budget of data (coloured, ± 2 standard errors) and models without a "
-        "network on the same held-out DNA (grey): uniform, token frequencies (unigram), the best order-k Markov chain "
-        "and the best counts of the bases on both sides, of what a run reads. The table of baselines has all of them.",
+        "Coloured: each arm's models at their largest budget of data, ± 2 standard errors. Grey: models without a "
+        "network on the same held-out DNA.",
         "Dot plot of held-out bits per base for every arm and model size, beside the baselines.",
         rows,
         layers,
@@ -224,55 +211,40 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
     )
 
 
-def corpus_differences(study: StudyOutput) -> Figure | None:
-    """Draw the paired differences between arms that share a tokenizer."""
-    return _differences(
-        study,
-        [d for d in differences(study) if study.tokenizer(d.arm) == study.tokenizer(d.other)],
-        "differences-corpora",
-        "Differences between corpora",
-        "",
-    )
+def arm_differences(study: StudyOutput) -> list[Figure]:
+    """Draw the paired differences between arms: of those that share a tokenizer, and of those that do not."""
+    by_kind: dict[str, list[Difference]] = {"corpora": [], "tokenizers": []}
+    for one in differences(study):
+        same = study.tokenizer(one.arm) == study.tokenizer(one.other)
+        by_kind["corpora" if same else "tokenizers"].append(one)
+    return [_intervals(kind, pairs) for kind, pairs in by_kind.items() if pairs]
 
 
-def tokenizer_differences(study: StudyOutput) -> Figure | None:
-    """Draw the paired differences between arms that do not share a tokenizer."""
-    return _differences(
-        study,
-        [d for d in differences(study) if study.tokenizer(d.arm) != study.tokenizer(d.other)],
-        "differences-tokenizers",
-        "Differences between tokenizers",
-        " Equal tokens of different tokenizers are different numbers of bases.",
-    )
-
-
-def _differences(study: StudyOutput, pairs: list[Difference], name: str, heading: str, note: str) -> Figure | None:
+def _intervals(kind: str, pairs: list[Difference]) -> Figure:
     rows: list[dict[str, Any]] = [
         {"kind": "pair", "pair": f"{d.arm} − {d.other}", "difference": d.mean, "low": d.low, "high": d.high}
         | {"n_cells": d.n_cells, "n_runs": d.n_runs}
         for d in pairs
     ]
-    if not rows:
-        return None
     rows.append({"kind": "zero", "difference": 0.0})
     title = "difference (bits per base)"
     y = alt.Y("pair:N", sort=None, title=None, axis=alt.Axis(labelLimit=220))
     tip = tooltip("pair:N", "difference:Q", "low:Q", "high:Q", "n_cells:Q", "n_runs:Q")
-    layers = [
-        layer("zero").mark_rule(strokeDash=[3, 3]).encode(x=alt.X("difference:Q", title=title)),
-        layer("pair").mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title=title), x2="high:Q", y=y),
-        layer("pair").mark_point(color="#0072B2").encode(x=alt.X("difference:Q", title=title), y=y, tooltip=tip),
-    ]
     return figure(
-        name,
-        "What was found",
-        heading,
+        f"differences-{kind}",
+        "Between arms",
+        f"Differences between {kind}",
         "Mean difference of held-out bits per base at equal size, tokens and seed, with its 95 % interval over runs "
-        "and clusters of held-out DNA (left of zero: the first-named arm is better)." + note,
-        "Interval plot of paired differences in bits per base between arms, with a line at zero.",
+        "and clusters of held-out DNA. Left of zero the arm named first is better."
+        + (" Equal tokens of different tokenizers are different numbers of bases." if kind == "tokenizers" else ""),
+        f"Interval plot of paired differences in bits per base between {kind}, with a line at zero.",
         rows,
-        layers,
-        height=60 + 32 * (len(rows) - 1),
+        [
+            layer("zero").mark_rule(strokeDash=[3, 3]).encode(x=alt.X("difference:Q", title=title)),
+            layer("pair").mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", title=title), x2="high:Q", y=y),
+            layer("pair").mark_point(color=CATEGORY[0]).encode(x=alt.X("difference:Q", title=title), y=y, tooltip=tip),
+        ],
+        height=60 + 32 * len(pairs),
     )
 
 

@@ -22,7 +22,6 @@ __all__ = [
     "WIDTH",
     "Figure",
     "arm_colour",
-    "arm_group",
     "config",
     "figure",
     "layer",
@@ -56,6 +55,8 @@ class Figure:
         Every value drawn; the CSV beside the figure.
     chart
         The specification, without data and without theme.
+    panels
+        The arms that have a panel each, in order; none where all rows share one.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Figure:
     alt: str
     table: pl.DataFrame
     chart: Any
+    panels: tuple[str, ...] = ()
 
     def spec(self) -> dict[str, Any]:
         """Return the Vega-Lite specification with its data, ready for JSON; non-finite values are null."""
@@ -74,6 +76,8 @@ class Figure:
             child.pop("data", None)  # all layers draw the one table
         for channel in ("x", "y"):
             _scale_log(spec["layer"], channel, self.table)
+        if self.panels:
+            spec = _in_panels(spec, self.panels)
         spec["data"] = {"values": [_compact(row) for row in self.table.iter_rows(named=True)]}
         spec["description"] = self.alt
         return spec
@@ -88,11 +92,12 @@ def figure(
     rows: Sequence[Mapping[str, Any]] | pl.DataFrame,
     layers: Sequence[alt.Chart],
     height: int = HEIGHT,
+    panels: Sequence[str] = (),
 ) -> Figure:
-    """Assemble one figure from the rows of its table and the layers that draw them."""
+    """Assemble one figure from the rows of its table and the layers that draw them; `panels` name values of ``arm``."""
     table = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, infer_schema_length=None)
     chart = alt.layer(*layers).properties(width=WIDTH, height=height)
-    return Figure(name, group, title, caption, alt_text, table, chart)
+    return Figure(name, group, title, caption, alt_text, table, chart, tuple(panels))
 
 
 def layer(kind: str | Sequence[str] | None = None) -> alt.Chart:
@@ -132,11 +137,6 @@ def tooltip(*fields: str) -> list[alt.Tooltip]:
     return [alt.Tooltip(one, format=".5~g") if one.endswith(":Q") else alt.Tooltip(one) for one in fields]
 
 
-def arm_group(arm: str) -> str:
-    """Return the heading of one arm's figures, which no name of an arm can confuse with another heading."""
-    return f"arm: {arm}"
-
-
 def config(dark: bool = False) -> dict[str, Any]:
     """Return the Vega-Lite configuration of the light or the dark theme."""
     ink, faint, grid = ("#e6e6e6", "#9aa0a6", "#3a3d42") if dark else ("#1f2328", "#57606a", "#e3e6ea")
@@ -147,6 +147,7 @@ def config(dark: bool = False) -> dict[str, Any]:
         "font": "system-ui, 'DejaVu Sans', sans-serif",
         "view": {"stroke": None},
         "axis": {**text, "gridColor": grid, "domainColor": faint, "tickColor": faint},
+        "header": {"labelColor": ink, "labelFontSize": 12, "labelFontWeight": 600, "labelPadding": 3},
         "legend": {**text, "orient": "bottom", "columns": 5, "symbolLimit": 40, "labelLimit": 260},
         "range": {"category": CATEGORY, "ordinal": sizes},
         "mark": {"tooltip": True},
@@ -169,6 +170,14 @@ def save(drawn: Figure, folder: Path) -> None:
     write_atomic(folder / f"{drawn.name}.svg", svg)
     write_atomic(folder / f"{drawn.name}.png", vl_convert.svg_to_png(svg, scale=2))
     write_atomic(folder / f"{drawn.name}.csv", drawn.table.write_csv())
+
+
+def _in_panels(spec: dict[str, Any], arms: Sequence[str]) -> dict[str, Any]:
+    """Give each arm a panel of its own, on shared axes, in rows of two or three."""
+    columns = 2 if len(arms) <= 4 else 3
+    plot = {"layer": spec.pop("layer"), "width": round(spec.pop("width") / columns), "height": spec.pop("height")}
+    by = {"field": "arm", "type": "nominal", "sort": list(arms), "title": None}
+    return spec | {"facet": by, "columns": columns, "spacing": 12, "spec": plot}
 
 
 def _scale_log(layers: list[dict[str, Any]], channel: str, table: pl.DataFrame) -> None:

@@ -1,52 +1,48 @@
-"""Tables of a report: cells of text with a value to sort by."""
+"""Tables of a report: scores, laws, doubts, opponents and differences; what was run is in `provenance`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
-from kleiber.report.measures import differences, misfit, published, strongest_baselines
+from kleiber.report import provenance
+from kleiber.report.cells import Cell, Table
+from kleiber.report.measures import STRONGEST, differences, misfit, published, steps_along, strongest_baselines
 from kleiber.report.numbers import compact, count, interval, plus_minus, signed
 from kleiber.report.opponents import KINDS, count_curve, worth
 from kleiber.report.reader import METHODS, Law, StudyOutput
+from kleiber.report.tokenizers import EQUAL, SCORES, EqualDifference, equal_differences
 
 __all__ = ["Cell", "Table", "laws_side_by_side", "tables"]
 
+ARMS = (
+    "The arms, in bits per base ± s.e.; of the steps from one budget, or one size, to the next those that fall and "
+    "rise by more than two standard errors"
+)
+ARM_COLUMNS = (
+    "arm",
+    "models",
+    "best model",
+    "its score",
+    "token frequencies",
+    "best chain",
+    "best counts of both sides",
+    "bases of counting it is worth",
+    "by budget: falls; rises",
+    "by size: falls; rises",
+    "cost of reading backwards",
+)
 INTERVALS = ("bits_per_base_intervals", "bits_per_base_intervals_se")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell: what is shown, and the number it sorts by (its text when there is none)."""
-
-    text: str
-    value: float | None = None
-
-    @property
-    def kind(self) -> str:
-        """How the cell may break: at blanks when it is long, anywhere when it is one long word."""
-        if max(map(len, self.text.split()), default=0) > 24:
-            return "token"
-        return "long" if len(self.text) > 40 else ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One sortable table."""
-
-    name: str
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
 
 
 def tables(study: StudyOutput) -> dict[str, Table]:
     """Return every table that has rows, by name."""
     made = [
+        _arms(study),
         _scores(study),
+        _equal(study),
         _laws(study),
         _witnesses(study),
         _quality(study),
@@ -55,7 +51,8 @@ def tables(study: StudyOutput) -> dict[str, Table]:
         _differences(study),
         _counts(study),
     ]
-    made += [_models(study), _observations(study), _corpora(study), _tokenizers(study), _versions(study)]
+    made += [provenance.models(study), provenance.observations(study), provenance.corpora(study)]
+    made += [provenance.tokenizers(study), provenance.versions(study)]
     return {table.name: table for table in made if table.rows}
 
 
@@ -125,27 +122,60 @@ def _score(row: dict[str, Any], name: str) -> Cell:
     return Cell(plus_minus(row[name], row[f"{name}_se"]), row[name])
 
 
-def _laws(study: StudyOutput) -> Table:
+def _arms(study: StudyOutput) -> Table:
+    """Return one row an arm: its best score and its opponents', where the loss falls, and what order is worth."""
     rows = []
+    for arm in study.arms:
+        points = study.points(arm)
+        scored = points.drop_nulls("bits_per_base").sort("bits_per_base")
+        if scored.is_empty():
+            rows.append((Cell(arm), Cell("0", 0), *[Cell("–")] * (len(ARM_COLUMNS) - 2)))
+            continue
+        best = scored.row(0, named=True)
+        opponents = strongest_baselines(study, arm)
+        found = worth(count_curve(study.baselines.get(arm) or {}), best["bits_per_base"])
+        steps = [steps_along(study, arm, *along) for along in (("n_tokens", "size"), ("n_params", "n_tokens"))]
+        rows.append(
+            (
+                Cell(arm),
+                Cell(str(len(points)), len(points)),
+                Cell(f"{best['size']}, {compact(best['n_tokens'])}", best["n_params"]),
+                _score(best, "bits_per_base"),
+                *(_opponent(opponents, name) for name in list(STRONGEST)[1:]),
+                Cell(str(found or "–"), found.n_bases if found else None),
+                *(Cell(f"{one.clear_falls} of {one.n}; {one.clear_rises}", one.clear_falls) for one in steps),
+                _score(best, "cost_reversed"),
+            )
+        )
+    return Table("arms", ARMS, ARM_COLUMNS, tuple(rows))
+
+
+def _opponent(found: dict[str, tuple[float, float]], name: str) -> Cell:
+    return Cell(plus_minus(*found[name]), found[name][0]) if name in found else Cell("–")
+
+
+def _laws(study: StudyOutput) -> Table:
+    """Return the fits of every arm, with columns of a and b where an exponent is identified, and else without."""
+    rows = []
+    is_open = all(study.identified(arm) is None for arm in study.arms)
+    names = [name for name in ("a", "b", "alpha", "beta", "E") if not (is_open and name in ("a", "b"))]
     for arm in study.arms:
         for method in METHODS:
             law = study.law(arm, method)
-            if law is None:
+            if law is None or (is_open and method != "parametric"):
                 continue
-            estimates = [_estimate(law, name) for name in ("a", "b", "alpha", "beta", "E")]
-            notes = "; ".join(law.warnings) or "–"
             n = law.raw.get("n")
             points = Cell(str(n), n) if isinstance(n, int) else Cell("–")
-            rows.append((Cell(arm), Cell(method), Cell(law.status), points, *estimates, Cell(notes)))
+            rows.append((Cell(arm), Cell(method), Cell(law.status), points, *(_estimate(law, name) for name in names)))
         original = published(study, arm)
-        if original is not None:
+        if original is not None and not is_open:
             a, b = (Cell(f"{line.slope:.4f} (no interval)", line.slope) for line in (original.n, original.d))
-            blank = Cell("–")
-            note = Cell("original study: its own rule, 15M to 230M parameters, 97,656 steps")
-            rows.append((Cell(arm), Cell("published"), Cell("–"), Cell("5", 5), a, b, blank, blank, blank, note))
-    header = ("arm", "method", "status", "points", "a", "b", "α", "β", "E (nats/token)", "what the fit says")
-    caption = "Fitted laws: N_opt ∝ C^a, D_opt ∝ C^b, L = E + A/N^α + B/D^β; in brackets 95 % intervals"
-    return Table("laws", caption, header, tuple(rows))
+            known = (Cell(arm), Cell("original study, its rule"), Cell("–"), Cell("5", 5))
+            rows.append((*known, a, b, *[Cell("–")] * 3))
+    signs = {"alpha": "α", "beta": "β", "E": "E (nats/token)"}
+    header = ("arm", "method", "status", "points", *(signs.get(name, name) for name in names))
+    caption = "Fitted laws, L = E + A/N^α + B/D^β; in brackets 95 % intervals"
+    return Table("laws", caption if is_open else f"{caption}; N_opt ∝ C^a, D_opt ∝ C^b", header, tuple(rows))
 
 
 def _witnesses(study: StudyOutput) -> Table:
@@ -219,21 +249,27 @@ def _yes_no(value: bool | None) -> str:
 
 
 def _baselines(study: StudyOutput) -> Table:
+    """Return one row a model without a network, one column an arm."""
+    arms = [arm for arm in study.arms if study.baselines.get(arm)]
+    names = dict.fromkeys(name for arm in arms for name in study.baselines[arm])
     rows = []
-    for arm, entries in study.baselines.items():
-        for name, entry in entries.items():
-            if isinstance(entry, dict) and isinstance(entry.get("bits_per_base"), int | float):
-                bits = entry["bits_per_base"]
-                rows.append((Cell(str(arm)), Cell(str(name)), Cell(plus_minus(bits, entry.get("se")), bits)))
-    header = ("arm", "baseline", "bits/base ± s.e.")
-    return Table("baselines", "Models without a network, on the same held-out DNA", header, tuple(rows))
+    for name in names:
+        entries = [study.baselines[arm].get(name) for arm in arms]
+        if any(isinstance(entry, dict) for entry in entries):
+            cells = [
+                Cell(plus_minus(e.get("bits_per_base"), e.get("se")), e.get("bits_per_base"))
+                for e in (entry or {} for entry in entries)
+            ]
+            rows.append((Cell(name), *cells))
+    caption = "Models without a network: bits per base ± s.e. on the same held-out DNA"
+    return Table("baselines", caption, ("baseline", *arms), tuple(rows))
 
 
 def _counts(study: StudyOutput) -> Table:
     """Return what counts reach on the data of each budget, and the bases of counting that the best model is worth."""
     rows = []
     for arm in study.arms:
-        curve = count_curve(study, arm)
+        curve = count_curve(study.baselines.get(arm) or {})
         for point in curve:
             cells = [Cell(f"{point.bits[kind]:.4f} ({point.names[kind]})", point.bits[kind]) for kind in point.bits]
             scored = study.points(arm).drop_nulls("bits_per_base").filter(pl.col("n_tokens") == point.n_tokens)
@@ -261,6 +297,31 @@ def _counts(study: StudyOutput) -> Table:
     return Table("counts", "Counts of bases, in bits per base, fitted on what the runs read", header, tuple(rows))
 
 
+def _equal(study: StudyOutput) -> Table:
+    """Return one row for each pair of tokenizers and each score: at equal tokens, bases and FLOPs."""
+    by_pair: dict[tuple[str, str, str], dict[str, EqualDifference]] = {}
+    for d in equal_differences(study):
+        by_pair.setdefault((d.arm, d.other, d.score), {})[d.equal] = d
+    rows = [
+        (Cell(arm), Cell(other), Cell(SCORES[score]), *(_at_equal(found[equal]) for equal in EQUAL))
+        for (arm, other, score), found in by_pair.items()
+    ]
+    header = ("arm", "minus arm", "bits/base of", *(f"at equal {name}" for name in EQUAL.values()))
+    caption = (
+        "Tokenizers at equal size and seed, with 95 % intervals over runs. Equal tokens are more DNA where tokens are "
+        "long; masked tokens also hold what the cuts between tokens give away"
+    )
+    return Table("equal", caption, header, tuple(rows))
+
+
+def _at_equal(d: EqualDifference) -> Cell:
+    if d.mean is None:
+        return Cell("no amount that both reach")
+    if d.low is None or d.high is None:
+        return Cell(f"{signed(d.mean)} (one run, no interval)", d.mean)
+    return Cell(f"{signed(d.mean)} ({signed(d.low)} to {signed(d.high)})", d.mean)
+
+
 def _differences(study: StudyOutput) -> Table:
     rows = [
         (
@@ -277,108 +338,3 @@ def _differences(study: StudyOutput) -> Table:
     ]
     header = ("arm", "minus arm", "bits/base", "95 % interval", "pairs", "runs each", "clusters", "clear of zero")
     return Table("differences", "Paired differences of held-out bits per base", header, tuple(rows))
-
-
-def _models(study: StudyOutput) -> Table:
-    names = {"layers": "layers", "hidden": "hidden", "heads": "heads", "vocab_size": "vocabulary"}
-    present = [name for name in names if name in study.observations.columns]
-    kept = ["tokenizer", "size", *present, "n_params", "n_params_non_embedding"]
-    unique = study.observations.select(kept).unique(maintain_order=True).sort("tokenizer", "n_params")
-    rows = []
-    for row in unique.iter_rows(named=True):
-        numbers = [row[name] for name in (*present, "n_params", "n_params_non_embedding")]
-        cells = [Cell(_whole(value), _number(value)) for value in numbers]
-        rows.append((Cell(str(row["tokenizer"] or "–")), Cell(row["size"]), *cells))
-    header = ("tokenizer", "size", *(names[name] for name in present), "parameters", "without embeddings")
-    return Table("models", "Models", header, tuple(rows))
-
-
-def _observations(study: StudyOutput) -> Table:
-    rows = []
-    for arm in study.arms:
-        for row in study.points(arm).iter_rows(named=True):
-            rows.append(
-                (
-                    Cell(arm),
-                    Cell(row["size"], row["n_params"]),
-                    Cell(_whole(row["seed"]), row["seed"]),
-                    Cell(count(row["n_params"]), row["n_params"]),
-                    Cell(count(row["n_tokens"]), row["n_tokens"]),
-                    Cell("–" if row["epochs"] is None else f"{row['epochs']:.2f}", row["epochs"]),
-                    Cell(compact(row["flops"]), row["flops"]),
-                    Cell("–" if row["peak_lr"] is None else f"{row['peak_lr']:.2g}", row["peak_lr"]),
-                    Cell(plus_minus(row["loss"], row["loss_se"]), row["loss"]),
-                    Cell(plus_minus(row["bits_per_base"], row["bits_per_base_se"]), row["bits_per_base"]),
-                    Cell(row["status"] or "–"),
-                )
-            )
-    run_header = ("arm", "size", "seed", "N (total)", "D (tokens)", "epochs", "C (FLOPs)", "peak lr")
-    header = (*run_header, "loss ± s.e. (nats/token)", "bits/base ± s.e.", "status")
-    return Table("observations", "Every annealed model", header, tuple(rows))
-
-
-def _corpora(study: StudyOutput) -> Table:
-    arms = [arm for arm in study.corpora if isinstance(study.corpora[arm], dict)]
-    keys = dict.fromkeys(key for arm in arms for key, value in _flat(study.corpora[arm]) if _is_plain(value))
-    lines = {arm: dict(_flat(study.corpora[arm])) for arm in arms}
-    rows = tuple((Cell(key), *(Cell(_show(lines[arm].get(key))) for arm in arms)) for key in keys)
-    return Table("corpora", "Corpora, as they describe themselves", ("quantity", *arms), rows)
-
-
-def _versions(study: StudyOutput) -> Table:
-    rows = []
-    for source, value in (("study", study.manifest), ("machine", study.machine)):
-        value = dict(value or {})
-        for entry in (value.pop("inputs", None) or {}).values():  # by name: where it lay is nobody's business
-            if isinstance(entry, dict) and "sha256" in entry:
-                text = f"{_show(entry.get('size'))} bytes, SHA-256 {entry['sha256']}"
-                rows.append((Cell("input"), Cell(str(entry.get("name", "–"))), Cell(text)))
-        rows += [(Cell(source), Cell(key), Cell(_show(entry))) for key, entry in _flat(value) if _is_plain(entry)]
-    return Table("versions", "Versions, fingerprints, machine", ("from", "key", "value"), tuple(rows))
-
-
-def _tokenizers(study: StudyOutput) -> Table:
-    keys = dict.fromkeys(key for one in study.tokenizers.values() for key, value in _flat(one) if _is_plain(value))
-    rows = [
-        (Cell(name), *(Cell(_show(dict(_flat(one)).get(key))) for key in keys))
-        for name, one in study.tokenizers.items()
-    ]
-    return Table("tokenizers", "Tokenizers, measured on the training DNA", ("tokenizer", *keys), tuple(rows))
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Yield the leaves of nested tables with dotted keys; lists stay whole."""
-    for key, entry in value.items():
-        if isinstance(entry, dict):
-            yield from _flat(entry, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", entry
-
-
-def _is_plain(value: Any) -> bool:
-    return not isinstance(value, list) or len(str(value)) <= 300
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return count(value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return ", ".join(_show(entry) for entry in value)
-    return str(value)
-
-
-def _whole(value: Any) -> str:
-    return "–" if value is None else str(value) if isinstance(value, str) else count(value)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
