@@ -1,53 +1,177 @@
-"""Write what a finished study found as a page of the documentation: sentences, tables and figures of its report.
+"""Write the numbers of the pages that tell what studies found: every block between two marks comes from their output.
 
-    python scripts/document_study.py out/laptop docs/explanation/laptop
+    kleiber run studies/laptop.toml && kleiber run studies/original-small.toml
+    python scripts/document_study.py out/laptop out/original-small
 
-The report itself is one file of a few megabytes with every figure; this takes from the same functions what a page of
-the documentation can carry.
+The pages' own words hold no number. Blocks are replaced in place, so that a page reads alike in the repository and in
+the documentation; the observations of each study (`docs/results/`) and its figures are copied, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import polars as pl
+
 from kleiber.report import doubts, findings
-from kleiber.report.reader import read_study
-from kleiber.report.tables import Table, tables
+from kleiber.report.compute import bits_against_compute
+from kleiber.report.doublings import Gain, gains
+from kleiber.report.numbers import compact, plus_minus, signed
+from kleiber.report.reader import StudyOutput, read_study
+from kleiber.report.style import save
+from kleiber.report.tables import tables
+from kleiber.scaling.pairs import bits_between
 
-TABLES = ("scores", "laws", "quality", "differences", "baselines", "tokenizers", "models")
-FIGURES = ("bits-per-base", "differences-corpora", "epochs", "holdouts", "learning-rate")
-OF_ARMS = ("elasticity", "loss-tokens")
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGES = (DOCS / "results.md", DOCS / "explanation" / "laptop.md")
+BLOCK = re.compile(r"(<!-- write: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def markdown(table: Table) -> str:
+def table_of(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a table as Markdown."""
-    rows = [table.header, ["---"] * len(table.header), *([cell.text for cell in row] for row in table.rows)]
-    lines = ("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows)
-    return f"**{table.caption}**\n\n" + "\n".join(lines)
+    header = list(header)
+    lines = [header, ["---"] * len(header), *(list(row) for row in rows)]
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
+
+
+def of_report(study: StudyOutput, name: str, header: tuple[str, ...] = ()) -> str:
+    """Return a table of the report, or those of its columns that are named, and its caption."""
+    made = tables(study)[name]
+    chosen = [made.header.index(title) for title in header or made.header]
+    rows = ([row[i].text for i in chosen] for row in made.rows)
+    return f"{table_of((made.header[i] for i in chosen), rows)}\n\n*{made.caption}.*"
+
+
+def listed(sentences: Iterable[str]) -> str:
+    """Return sentences as a list."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def law(study: StudyOutput) -> str:
+    """Say whether an exponent is identified, what speaks against it, and what would settle it."""
+    said = doubts.verdict(study)
+    parts = [f"{said.says} {doubts.basis(study)}"]
+    if said.reasons:
+        parts.append("What speaks against it:\n\n" + listed(said.reasons))
+    if said.settles:
+        parts.append(f"What would settle it: {said.settles}.")
+    return "\n\n".join(parts)
+
+
+def pays(study: StudyOutput) -> str:
+    """Say what twice the data and twice the parameters take off, arm by arm."""
+    rows = []
+    for arm in study.arms:
+        if (found := gains(study, arm)) is not None:
+            rows.append([arm, *map(_gain, found)])
+    return table_of(("arm", "twice the data takes off", "twice the parameters take off"), rows)
+
+
+def _gain(gain: Gain) -> str:
+    return f"{gain.value:.4f} ({gain.low:.4f} to {gain.high:.4f})".replace("-", "−")
+
+
+def repeats(study: StudyOutput) -> str:
+    """Compare runs that read a small share of the territory, on one strand or on both, with the run that reads all."""
+    table = study.observations.filter(pl.col("bits_per_base").is_not_null()).sort("n_tokens")
+    size = table.filter(pl.col("unique") < 1)["size"][0]
+    table = table.filter((pl.col("size") == size) & (pl.col("tokenizer") == "bpe1024") & (pl.col("corpus") == "reference"))
+    table = table.filter(pl.col("seed") == table["seed"].min())
+    whole = table.filter((pl.col("unique") == 1) & (pl.col("arm") == "ref-bpe"))
+    rows = []
+    for row in whole.iter_rows(named=True):
+        others = []
+        for arm, share in (("both-bpe", 1.0), ("ref-bpe", None), ("both-bpe", None)):
+            is_share = pl.col("unique") == 1 if share else pl.col("unique") < 1
+            other = table.filter((pl.col("arm") == arm) & is_share & (pl.col("n_tokens") == row["n_tokens"])).row(0, named=True)
+            found = bits_between(_clusters(study, other), _clusters(study, row))
+            low, high = found.interval
+            others.append((other, f"{signed(found.value)} ({signed(low)} to {signed(high)})"))
+        passes = others[1][0]["epochs"]
+        scored = plus_minus(row["bits_per_base"], row["bits_per_base_se"])
+        rows.append([compact(row["n_tokens"]), scored, *(text for _, text in others[:1]), f"{passes:.1f}", *(text for _, text in others[1:])])
+    header = ("tokens", f"bits/base, {size}, each base once", "both strands, less that", "passes over 1 %", "1 %, one strand, less that", "1 %, both strands, less that")
+    return table_of(header, rows)
+
+
+def _clusters(study: StudyOutput, row: dict) -> pl.DataFrame:
+    return study.clusters.filter((pl.col("run") == row["run"]) & (pl.col("steps") == row["steps"]))
+
+
+def blindness(study: StudyOutput) -> str:
+    """Show what the networks of an arm score, and what they lose when every row is read backwards."""
+    rows = []
+    for row in study.observations.drop_nulls("cost_reversed").sort("arm", "n_params").iter_rows(named=True):
+        frequencies = study.baselines[row["arm"]]["unigram"]["bits_per_base"]
+        rows.append([
+            row["arm"], row["size"], plus_minus(row["bits_per_base"], row["bits_per_base_se"]),
+            f"{frequencies - row['bits_per_base']:.3f}", plus_minus(row["cost_reversed"], row["cost_reversed_se"]),
+        ])  # fmt: skip
+    return table_of(("arm", "size", "bits/base ± s.e.", "below token frequencies", "cost of reading backwards ± s.e."), rows)
+
+
+def order(small: StudyOutput, laptop: StudyOutput) -> str:
+    """Set what reversal costs the networks of the two studies side by side, at their largest sizes."""
+    rows = []
+    for study in (small, laptop):
+        scored = study.observations.drop_nulls("cost_reversed").filter(pl.col("arm") == "ref-bpe")
+        last = scored.filter(pl.col("n_tokens") == pl.col("n_tokens").max().over("size")).sort("n_params")
+        for row in last.unique("size", keep="first", maintain_order=True).iter_rows(named=True):
+            rows.append([row["architecture"], row["size"], compact(row["n_tokens"]), plus_minus(row["bits_per_base"], row["bits_per_base_se"]), plus_minus(row["cost_reversed"], row["cost_reversed_se"])])
+    return table_of(("network", "size", "tokens", "bits/base ± s.e.", "cost of reading backwards ± s.e."), rows)
+
+
+def rule(study: StudyOutput) -> str:
+    """Say what the original study's rule gives on its own recipe."""
+    said = []
+    for arm in study.arms:
+        found = study.law(arm, "gradient-rule")
+        slopes = [text for text in found.warnings if text.startswith(("the rule's slope", "a moves"))] if found else []
+        said.append(f"{arm}: {'; '.join(slopes) or (found.warnings[-1] if found and found.warnings else 'not computed')}.")
+    return listed(said)
+
+
+def blocks(laptop: StudyOutput, small: StudyOutput) -> dict[str, Callable[[], str]]:
+    """Return what each mark of the page stands for."""
+    return {
+        "brief": lambda: listed(findings.in_brief(laptop)),
+        "law": lambda: law(laptop),
+        "pays": lambda: pays(laptop),
+        "sampling": lambda: of_report(laptop, "differences", ("arm", "minus arm", "bits/base", "95 % interval", "pairs", "runs each")),
+        "tokenization": lambda: of_report(laptop, "equal"),
+        "repeats": lambda: repeats(laptop),
+        "witnesses": lambda: of_report(laptop, "witnesses"),
+        "quality": lambda: of_report(laptop, "quality"),
+        "arms": lambda: of_report(laptop, "arms"),
+        "order": lambda: order(small, laptop),
+        "blindness": lambda: blindness(small),
+        "rule": lambda: rule(small),
+        "limits": lambda: listed(doubts.limits(laptop)),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=Path)
-    parser.add_argument("folder", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("laptop", type=Path)
+    parser.add_argument("original", type=Path)
     options = parser.parse_args()
-    study = read_study(options.out)
-    made = tables(study)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    parts = ["## In brief", *findings.in_brief(study), "## Between corpora and tokenizers"]
-    parts += ["\n".join(f"- {sentence}" for sentence in findings.between_arms(study)), "## How sure"]
-    parts += ["\n".join(f"- {sentence}" for sentence in doubts.sureness(study))]
-    figures = [*FIGURES, *(f"{name}.{arm}" for name in OF_ARMS for arm in study.arms)]
-    drawn = [name for name in figures if (options.out / "figs" / f"{name}.svg").exists()]
-    for name in drawn:
-        shutil.copy(options.out / "figs" / f"{name}.svg", options.folder)
-    shown = [name for name in drawn if "." not in name] + [f"{name}.{study.arms[1]}" for name in OF_ARMS]
-    parts += ["## Figures", *(f"![{name}]({options.folder.name}/{name}.svg)" for name in shown if name in drawn)]
-    parts += ["## Tables", *(markdown(made[name]) for name in TABLES if name in made)]
-    (options.folder / "results.txt").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    shutil.copy(options.out / "observations.csv", options.folder)
+    laptop, small = read_study(options.laptop), read_study(options.original)
+    made = blocks(laptop, small)
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(BLOCK.sub(lambda one: f"{one[1]}\n{made[one[2]]()}\n\n{one[3]}", text), encoding="utf-8")
+    (DOCS / "results").mkdir(exist_ok=True)
+    for study in (laptop, small):
+        shutil.copy(study.folder / "observations.csv", DOCS / "results" / f"{study.name}.csv")
+    arm = laptop.arms[0]
+    drawn = bits_against_compute(laptop.observations, laptop.baselines, [arm], name="laptop")
+    if drawn is not None:
+        save(drawn, DOCS / "figures")
+        (DOCS / "figures" / "laptop.csv").unlink()
 
 
 if __name__ == "__main__":
