@@ -79,7 +79,9 @@ def repeats(study: StudyOutput) -> str:
     """Compare runs that read a small share of the territory, on one strand or on both, with the run that reads all."""
     table = study.observations.filter(pl.col("bits_per_base").is_not_null()).sort("n_tokens")
     size = table.filter(pl.col("unique") < 1)["size"][0]
-    table = table.filter((pl.col("size") == size) & (pl.col("tokenizer") == "bpe1024") & (pl.col("corpus") == "reference"))
+    table = table.filter(
+        (pl.col("size") == size) & (pl.col("tokenizer") == "bpe1024") & (pl.col("corpus") == "reference")
+    )
     table = table.filter(pl.col("seed") == table["seed"].min())
     whole = table.filter((pl.col("unique") == 1) & (pl.col("arm") == "ref-bpe"))
     rows = []
@@ -87,14 +89,31 @@ def repeats(study: StudyOutput) -> str:
         others = []
         for arm, share in (("both-bpe", 1.0), ("ref-bpe", None), ("both-bpe", None)):
             is_share = pl.col("unique") == 1 if share else pl.col("unique") < 1
-            other = table.filter((pl.col("arm") == arm) & is_share & (pl.col("n_tokens") == row["n_tokens"])).row(0, named=True)
+            other = table.filter((pl.col("arm") == arm) & is_share & (pl.col("n_tokens") == row["n_tokens"])).row(
+                0, named=True
+            )
             found = bits_between(_clusters(study, other), _clusters(study, row))
             low, high = found.interval
             others.append((other, f"{signed(found.value)} ({signed(low)} to {signed(high)})"))
         passes = others[1][0]["epochs"]
         scored = plus_minus(row["bits_per_base"], row["bits_per_base_se"])
-        rows.append([compact(row["n_tokens"]), scored, *(text for _, text in others[:1]), f"{passes:.1f}", *(text for _, text in others[1:])])
-    header = ("tokens", f"bits/base, {size}, each base once", "both strands, less that", "passes over 1 %", "1 %, one strand, less that", "1 %, both strands, less that")
+        rows.append(
+            [
+                compact(row["n_tokens"]),
+                scored,
+                *(text for _, text in others[:1]),
+                f"{passes:.1f}",
+                *(text for _, text in others[1:]),
+            ]
+        )
+    header = (
+        "tokens",
+        f"bits/base, {size}, each base once",
+        "both strands, less that",
+        "passes over 1 %",
+        "1 %, one strand, less that",
+        "1 %, both strands, less that",
+    )
     return table_of(header, rows)
 
 
@@ -111,7 +130,9 @@ def blindness(study: StudyOutput) -> str:
             row["arm"], row["size"], plus_minus(row["bits_per_base"], row["bits_per_base_se"]),
             f"{frequencies - row['bits_per_base']:.3f}", plus_minus(row["cost_reversed"], row["cost_reversed_se"]),
         ])  # fmt: skip
-    return table_of(("arm", "size", "bits/base ± s.e.", "below token frequencies", "cost of reading backwards ± s.e."), rows)
+    return table_of(
+        ("arm", "size", "bits/base ± s.e.", "below token frequencies", "cost of reading backwards ± s.e."), rows
+    )
 
 
 def order(small: StudyOutput, laptop: StudyOutput) -> str:
@@ -121,7 +142,15 @@ def order(small: StudyOutput, laptop: StudyOutput) -> str:
         scored = study.observations.drop_nulls("cost_reversed").filter(pl.col("arm") == "ref-bpe")
         last = scored.filter(pl.col("n_tokens") == pl.col("n_tokens").max().over("size")).sort("n_params")
         for row in last.unique("size", keep="first", maintain_order=True).iter_rows(named=True):
-            rows.append([row["architecture"], row["size"], compact(row["n_tokens"]), plus_minus(row["bits_per_base"], row["bits_per_base_se"]), plus_minus(row["cost_reversed"], row["cost_reversed_se"])])
+            rows.append(
+                [
+                    row["architecture"],
+                    row["size"],
+                    compact(row["n_tokens"]),
+                    plus_minus(row["bits_per_base"], row["bits_per_base_se"]),
+                    plus_minus(row["cost_reversed"], row["cost_reversed_se"]),
+                ]
+            )
     return table_of(("network", "size", "tokens", "bits/base ± s.e.", "cost of reading backwards ± s.e."), rows)
 
 
@@ -131,7 +160,9 @@ def rule(study: StudyOutput) -> str:
     for arm in study.arms:
         found = study.law(arm, "gradient-rule")
         slopes = [text for text in found.warnings if text.startswith(("the rule's slope", "a moves"))] if found else []
-        said.append(f"{arm}: {'; '.join(slopes) or (found.warnings[-1] if found and found.warnings else 'not computed')}.")
+        said.append(
+            f"{arm}: {'; '.join(slopes) or (found.warnings[-1] if found and found.warnings else 'not computed')}."
+        )
     return listed(said)
 
 
@@ -141,7 +172,9 @@ def blocks(laptop: StudyOutput, small: StudyOutput) -> dict[str, Callable[[], st
         "brief": lambda: listed(findings.in_brief(laptop)),
         "law": lambda: law(laptop),
         "pays": lambda: pays(laptop),
-        "sampling": lambda: of_report(laptop, "differences", ("arm", "minus arm", "bits/base", "95 % interval", "pairs", "runs each")),
+        "sampling": lambda: of_report(
+            laptop, "differences", ("arm", "minus arm", "bits/base", "95 % interval", "pairs", "runs each")
+        ),
         "tokenization": lambda: of_report(laptop, "equal"),
         "repeats": lambda: repeats(laptop),
         "witnesses": lambda: of_report(laptop, "witnesses"),

@@ -63,9 +63,9 @@ class Verdict:
 
 
 def verdict(study: StudyOutput) -> Verdict:
-    """Judge the exponent a of N_opt ∝ C^a in all arms together."""
-    fitted = [arm for arm in study.arms if study.laws.get(arm)]
-    known = {arm: law for arm in fitted if (law := study.identified(arm)) is not None}
+    """Judge the exponent a of N_opt ∝ C^a in all arms together, but for those that were never meant to have one."""
+    known = {arm: law for arm in study.arms if (law := study.identified(arm)) is not None}
+    fitted = [arm for arm in study.arms if study.laws.get(arm) and (arm in known or not study.is_beside(arm))]
     open_arms = [arm for arm in fitted if arm not in known]
     what = "How best to share compute between parameters and data (a in N_opt ∝ C^a)"
     if not fitted:

@@ -208,6 +208,11 @@ class StudyOutput:
         laws = (self.law(arm, method) for method in ("parametric", "isoflop"))
         return next((law for law in laws if law is not None and law.is_usable and law.interval("a")), None)
 
+    def is_beside(self, arm: str) -> bool:
+        """Say whether the study file trains an arm at some models of the ladder only: to be compared, not for a law."""
+        asked = self.study.get("arms", {}).get(arm, {})
+        return bool(asked.get("sizes") or asked.get("tokens"))
+
     def points(self, arm: str) -> pl.DataFrame:
         """Return the annealed observations of one arm, small models and budgets first."""
         return self.observations.filter(pl.col("arm") == arm).sort("n_params", "n_tokens", "seed")
