@@ -24,10 +24,15 @@ from kleiber.report.numbers import compact, plus_minus, signed
 from kleiber.report.reader import StudyOutput, read_study
 from kleiber.report.style import save
 from kleiber.report.tables import tables
+from kleiber.scaling.fit import fit
+from kleiber.scaling.foresight import Design, foresee, prior_of_pilot, stated_prior
+from kleiber.scaling.observations import Observations
 from kleiber.scaling.pairs import bits_between
+from kleiber.scaling.witnesses import examine
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = (DOCS / "results.md", DOCS / "explanation" / "laptop.md")
+SEED = 17
 BLOCK = re.compile(r"(<!-- write: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -154,6 +159,30 @@ def order(small: StudyOutput, laptop: StudyOutput) -> str:
     return table_of(("network", "size", "tokens", "bits/base ± s.e.", "cost of reading backwards ± s.e."), rows)
 
 
+def foreseen(study: StudyOutput) -> str:
+    """Set the half-width of a that a pilot of the study, and a stated prior, foresee beside that of the study itself."""
+    arm = study.arms[0]
+    points = study.fitted(arm)
+    sizes, budgets = (points[key].unique().sort().to_list() for key in ("n_effective", "n_tokens"))
+    part = points.filter(pl.col("n_effective").is_in(sizes[::2]) & pl.col("n_tokens").is_in(budgets[::2]))
+    whole = Observations.of(points, name=arm)
+    design = Design(whole.N, whole.D, whole.cluster)
+    name = f"{len(sizes[::2])} of its sizes and {len(budgets[::2])} of its budgets"
+    priors = [(name, prior_of_pilot(Observations.of(part, name=name), name=name, seed=SEED))]
+    rows = []
+    for source, prior in [*priors, ("a stated prior", stated_prior(design))]:
+        found = foresee(design, prior, seed=SEED)
+        low, high = found.half_widths
+        rows.append([
+            f"foreseen from {source}", f"{found.half_width:.3f} ({low:.3f} to {high:.3f})",
+            f"{found.n_usable} of {found.n_tables} simulated tables",
+        ])  # fmt: skip
+    result = examine(fit(whole, seed=SEED), whole)
+    low, high = result.intervals["a"]
+    rows.append(["the study itself", f"{(high - low) / 2:.3f}", "yes" if result.usable else "no"])
+    return table_of(("", "half-width of a's 95 % interval", "a usable"), rows)
+
+
 def rule(study: StudyOutput) -> str:
     """Say what the original study's rule gives on its own recipe."""
     said = []
@@ -180,6 +209,7 @@ def blocks(laptop: StudyOutput, small: StudyOutput) -> dict[str, Callable[[], st
         "witnesses": lambda: of_report(laptop, "witnesses"),
         "quality": lambda: of_report(laptop, "quality"),
         "arms": lambda: of_report(laptop, "arms"),
+        "foreseen": lambda: foreseen(laptop),
         "order": lambda: order(small, laptop),
         "blindness": lambda: blindness(small),
         "rule": lambda: rule(small),

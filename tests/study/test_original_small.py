@@ -1,4 +1,4 @@
-"""The original study's recipe at a small scale: what it keeps of the study's own file, and that it runs to its figures."""
+"""The original recipe at a small scale: what it keeps of the original study, and that it runs to its figures."""
 
 from __future__ import annotations
 
