@@ -160,7 +160,7 @@ def order(small: StudyOutput, laptop: StudyOutput) -> str:
 
 
 def foreseen(study: StudyOutput) -> str:
-    """Set the half-width of a that a pilot of the study, and a stated prior, foresee beside that of the study itself."""
+    """Set the half-width of a that a pilot, and a stated prior, foresee beside that of the study itself."""
     arm = study.arms[0]
     points = study.fitted(arm)
     sizes, budgets = (points[key].unique().sort().to_list() for key in ("n_effective", "n_tokens"))
