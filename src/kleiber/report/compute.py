@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 
 from kleiber.report.opponents import count_curve
@@ -71,7 +72,7 @@ def bits_against_compute(
         + "grey lines for models that count bases.",
         rows,
         _layers(list(scored["size"].unique(maintain_order=True)), drawn),
-        height=400 if not panels else 175 if len(panels) > 2 else 330,
+        height=400 if not panels else 165 if len(panels) > 2 else 330,
         panels=panels,
     )
 
@@ -132,7 +133,8 @@ def _caption(scored: pl.DataFrame, has_opponents: bool) -> str:
     if has_opponents:
         text += " Grey: counts of bases that had as much data as the smallest network had at that compute."
     if errors is not None and len(errors):
-        text += f" Standard error of a point: {errors.median():.2g}, mostly common to all, as the held-out DNA is."
+        typical = float(np.median(errors.to_numpy()))
+        text += f" Standard error of a point: {typical:.2g}, mostly common to all, as the held-out DNA is."
     if "tokenizer" in scored.columns and scored["tokenizer"].n_unique() > 1:
         text += " Between tokenizers compare slopes, not heights: the cuts between tokens give part of the bases away."
     return text
