@@ -12,7 +12,7 @@ from kleiber.report.measures import predicted_loss, size_count
 from kleiber.report.reader import StudyOutput
 from kleiber.report.style import Figure, arm_colour, figure, layer, log_axis, tooltip
 
-__all__ = ["holdouts", "profiles", "residuals"]
+__all__ = ["RISE", "holdouts", "profiles", "residuals"]
 
 RISE = "rise of the objective above its minimum"
 GUESSES = {"error": "the law", "nearest": "nearest point seen", "line": "line of ln L on ln C"}

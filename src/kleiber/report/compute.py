@@ -131,7 +131,10 @@ def _caption(scored: pl.DataFrame, has_opponents: bool) -> str:
     text = "Each point is an annealed model at one of its budgets of data; lines join those of a size."
     errors = scored["bits_per_base_se"].drop_nulls().drop_nans() if "bits_per_base_se" in scored.columns else None
     if has_opponents:
-        text += " Grey: counts of bases that had as much data as the smallest network had at that compute."
+        text += (
+            " Grey: counts of bases that had as much data as the smallest network at that compute; those of both sides "
+            "see every other base, a network no masked one."
+        )
     if errors is not None and len(errors):
         typical = float(np.median(errors.to_numpy()))
         text += f" Standard error of a point: {typical:.2g}, mostly common to all, as the held-out DNA is."
