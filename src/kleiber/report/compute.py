@@ -29,7 +29,7 @@ GREY = "#7f8790"
 def bits_against_compute(
     table: pl.DataFrame, opponents: Mapping[str, Any], arms: Sequence[str] = (), name: str = "bits-compute"
 ) -> Figure | None:
-    """Draw held-out bits per base against training compute: a line a size, a panel an arm, counts as grey curves.
+    """Draw held-out bits per base against compute: a line a size, a panel an arm, counts in grey.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def bits_against_compute(
 
 
 def opponents_over_compute(scored: pl.DataFrame, entries: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return how counts score over the compute of one arm, flat beyond the most data that any of its runs read.
+    """Return how counts score over the compute of one arm, flat beyond the most data read.
 
     Parameters
     ----------

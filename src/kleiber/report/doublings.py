@@ -37,7 +37,7 @@ class Gain:
 
 
 def gains(study: StudyOutput, arm: str) -> tuple[Gain | None, Gain | None]:
-    """Return what twice the data and twice the parameters take off; None for what the grid does not vary enough.
+    """Return what twice the data and twice the parameters take off; None for what was not varied.
 
     Data are compared within a run, sizes at equal data and seed. The runs are the units of training and clusters of
     held-out DNA those of scoring; both kinds of luck are in the interval.

@@ -20,7 +20,7 @@ WHAT = ("data", "parameters")
 
 
 def in_brief(study: StudyOutput) -> list[str]:
-    """Return the two or three sentences that a reader takes home: what compute buys, and what the arms change."""
+    """Return what a reader takes home: what compute buys, and what the arms change."""
     if study.observations.is_empty():
         return ["No model of this study has been scored yet: there is nothing to conclude."]
     said = [_law_in_brief(study), _gains_in_brief(study), *_pairs_in_brief(study)]

@@ -46,7 +46,7 @@ def interval(value: float | None, bounds: tuple[float, float] | None, level: str
 
 
 def span(bounds: Iterable[tuple[float, float] | None]) -> str:
-    """Print what several intervals cover together: ``0.41 to 0.58``; those that are not known cover nothing."""
+    """Print what several intervals cover together: ``0.41 to 0.58``."""
     known = [one for one in bounds if one is not None]
     return f"{min(low for low, _ in known):.2f} to {max(high for _, high in known):.2f}" if known else "–"
 
