@@ -254,8 +254,10 @@ def refuse(path: Path, n_witnesses: int = 1, **values: object) -> None:
     names = ("design", "sizes", "cuts", "hold-outs", "forms")[:n_witnesses]
     against = [
         {"name": name, "agrees": False, "says": f"{name}: a would be 0.4928", "settles": f"more runs for {name}"}
+        | {"a": 0.4928, "interval": None}
         for name in names
     ]
+    against[0] |= {"says": "3 sizes, where 5 are needed", "a": None}
     raw = json.loads(path.read_text())
     for key in ("a", "b"):
         raw["refused"] = {**raw.get("refused", {}), key: {"estimate": raw["estimates"].pop(key), "interval": None}}

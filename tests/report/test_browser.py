@@ -49,11 +49,17 @@ BOTTOM = "Math.max(...[...document.querySelectorAll('.first > *')].map(e => e.ge
 WIDER = "[...document.querySelectorAll('.table')].filter(t => t.scrollWidth > t.clientWidth).map(t => t.ariaLabel)"
 
 
-def test_the_first_screen_needs_no_scrolling_and_the_rest_is_folded(browser: Browser, tmp_path: Path):
-    out = write_study(tmp_path / "four")
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with as many words as there are: four arms, and five witnesses against each."""
+    out = write_study(tmp_path_factory.mktemp("crowded") / "four")
     for path in (out / "fits").glob("*.parametric.json"):
         refuse(path, 5)
-    browser.open(write_report(out), unfolded=False)
+    return write_report(out)
+
+
+def test_the_first_screen_needs_no_scrolling_and_the_rest_is_folded(browser: Browser, crowded: Path):
+    browser.open(crowded, unfolded=False)
     assert browser.evaluate(BOTTOM) <= 800
     words = browser.evaluate("document.body.innerText")
     for said in (
@@ -69,11 +75,10 @@ def test_the_first_screen_needs_no_scrolling_and_the_rest_is_folded(browser: Bro
     assert browser.evaluate("[...document.querySelectorAll('.part[open]')].length") == 0
 
 
-def test_tables_fit_a_screen_and_scroll_in_their_box_on_a_phone(browser: Browser, tmp_path: Path):
-    page = write_report(write_study(tmp_path / "four"))
-    browser.open(page)
+def test_tables_fit_a_screen_and_scroll_in_their_box_on_a_phone(browser: Browser, crowded: Path):
+    browser.open(crowded)
     assert browser.evaluate(WIDER) == []
-    browser.open(page, 390)
+    browser.open(crowded, 390)
     assert browser.evaluate(WIDER) != []
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
 
