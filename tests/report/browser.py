@@ -101,17 +101,23 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def open(self, page: Path, width: int = 1280, dark: bool = False) -> None:
-        """Show a page at a width and wait until all its figures are drawn."""
+    def open(self, page: Path, width: int = 1280, dark: bool = False, unfolded: bool = True) -> None:
+        """Show a page at a width, unfold all its parts, and wait until all figures that can be seen are drawn."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call("Page.navigate", url=page.as_uri())
+        self._wait("document.documentElement?.dataset.drawn")
+        if unfolded:
+            self.evaluate("document.querySelectorAll('details:not(.plot *)').forEach((part) => { part.open = true; })")
+            self._wait("document.querySelectorAll('.plot:not([data-drawn])').length === 0")
+
+    def _wait(self, condition: str) -> None:
         deadline = time.monotonic() + 60
-        while not self.evaluate("document.documentElement?.dataset.drawn"):
-            assert time.monotonic() < deadline, "the figures were not drawn within a minute"
+        while not self.evaluate(condition):
+            assert time.monotonic() < deadline, f"not within a minute: {condition}"
             time.sleep(0.05)
 
     def screenshot(self, path: Path) -> None:

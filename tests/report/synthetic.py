@@ -249,6 +249,23 @@ def _write_fits(out: Path, arm: str, shift: float) -> None:
     )
 
 
+def refuse(path: Path, n_witnesses: int = 1, **values: object) -> None:
+    """Let witnesses speak against a fit, whose exponent then is no result."""
+    names = ("design", "sizes", "cuts", "hold-outs", "forms")[:n_witnesses]
+    against = [
+        {"name": name, "agrees": False, "says": f"{name}: a would be 0.4928", "settles": f"more runs for {name}"}
+        | {"a": 0.4928, "interval": None}
+        for name in names
+    ]
+    against[0] |= {"says": "3 sizes, where 5 are needed", "a": None}
+    raw = json.loads(path.read_text())
+    for key in ("a", "b"):
+        raw["refused"] = {**raw.get("refused", {}), key: {"estimate": raw["estimates"].pop(key), "interval": None}}
+        raw["intervals"].pop(key)
+    raw |= {"usable": False, "identified": {"a": False}, "witnesses": against}
+    _dump(path, raw | values)
+
+
 def _baselines(tokenizer: str) -> dict[str, dict[str, float]]:
     values = {
         "uniform": 2.0,

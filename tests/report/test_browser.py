@@ -10,7 +10,7 @@ import pytest
 
 from kleiber.report.page import write_report
 from report.browser import Browser, find
-from report.synthetic import ARMS, write_study
+from report.synthetic import ARMS, refuse, write_study
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_all_figures_are_drawn_at_every_width_and_theme(browser: Browser, finish
     browser.open(page, width, dark)
     assert browser.messages == []
     assert [one for one in browser.requests if not one.startswith("data:")] == [page.as_uri()]
-    assert browser.evaluate("document.querySelectorAll('.plot svg.marks').length") == 21
+    assert browser.evaluate("document.querySelectorAll('.plot svg.marks').length") == 22
     assert browser.evaluate("document.querySelectorAll('.plot img').length") == 0
     assert browser.evaluate("document.documentElement.scrollWidth") == width
     narrowest = browser.evaluate("Math.min(...[...document.querySelectorAll('svg.marks')].map(s => s.clientWidth))")
@@ -45,15 +45,53 @@ def test_all_figures_are_drawn_at_every_width_and_theme(browser: Browser, finish
     assert browser.evaluate("document.querySelector('.plot').dataset.theme") == ("dark" if dark else "light")
 
 
+BOTTOM = "Math.max(...[...document.querySelectorAll('.first > *')].map(e => e.getBoundingClientRect().bottom))"
+WIDER = "[...document.querySelectorAll('.table')].filter(t => t.scrollWidth > t.clientWidth).map(t => t.ariaLabel)"
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with as many words as there are: four arms, and five witnesses against each."""
+    out = write_study(tmp_path_factory.mktemp("crowded") / "four")
+    for path in (out / "fits").glob("*.parametric.json"):
+        refuse(path, 5)
+    return write_report(out)
+
+
+def test_the_first_screen_needs_no_scrolling_and_the_rest_is_folded(browser: Browser, crowded: Path):
+    browser.open(crowded, unfolded=False)
+    assert browser.evaluate(BOTTOM) <= 800
+    words = browser.evaluate("document.body.innerText")
+    for said in (
+        "Do more parameters",
+        "Answer",
+        "How sure",
+        "NOT IDENTIFIED",
+        "What it cannot say",
+        "Bits per base against",
+    ):
+        assert said.upper() in words.upper()
+    assert browser.evaluate("[...document.querySelectorAll('.plot svg.marks')].length") == 1
+    assert browser.evaluate("[...document.querySelectorAll('.part[open]')].length") == 0
+
+
+def test_tables_fit_a_screen_and_scroll_in_their_box_on_a_phone(browser: Browser, crowded: Path):
+    browser.open(crowded)
+    assert browser.evaluate(WIDER) == []
+    browser.open(crowded, 390)
+    assert browser.evaluate(WIDER) != []
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+
+
 def test_figures_follow_a_change_of_theme(browser: Browser, finished: Path):
     browser.open(finished / "report.html")
     browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     count = "document.querySelectorAll('[data-theme=dark]').length"
     deadline = time.monotonic() + 30
-    while browser.evaluate(count) < 21 and time.monotonic() < deadline:
+    while browser.evaluate(count) < 22 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert browser.evaluate(count) == 21
-    assert browser.evaluate("document.querySelectorAll('.plot svg.marks').length") == 21
+    assert browser.evaluate(count) == 22
+    assert browser.evaluate("document.querySelectorAll('.plot svg.marks').length") == 22
     assert browser.messages == []
 
 
@@ -79,7 +117,7 @@ def test_the_data_of_a_figure_can_be_taken_along(browser: Browser, finished: Pat
       document.querySelector('button.csv').click();
       return await blobs[0].text();
     })()""")
-    assert text.splitlines()[0].startswith("kind,arm,size,bits_per_base,low,high")
+    assert text.splitlines()[0].startswith("kind,arm,size,n_tokens,flops,bits_per_base")
     assert len(text.splitlines()) > 15
 
 

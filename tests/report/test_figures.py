@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from report.synthetic import ARMS, LAW, SIZES, TOKENS, law
 
 def test_each_figure_is_svg_png_and_csv(finished: Path):
     names = [one.name for one in all_figures(read_study(finished))]
-    assert len(names) == len(set(names)) == 21
+    assert len(names) == len(set(names)) == 22
     for name in names:
         svg = (finished / "figs" / f"{name}.svg").read_text()
         assert svg.startswith("<svg")
@@ -92,7 +93,7 @@ def test_which_pays_more_and_where_they_balance(study_folder: Path):
 def test_curves_keep_their_mean_and_their_end(study_folder: Path):
     study = read_study(study_folder)
     curve = next(c for c in study.curves if c.run == "ref-bpe.0.8M")
-    table = runs.loss_steps(study, "ref-bpe").table
+    table = runs.loss_curves(study, "ref-bpe", "steps").table
     drawn = table.filter((pl.col("run") == "ref-bpe.0.8M") & (pl.col("kind") == "trunk"))
     steps = curve.steps.filter((pl.col("phase") == "trunk") & (pl.col("step") >= 0.02 * curve.steps["step"].max()))
     assert drawn["steps"].max() == steps["step"].max()
@@ -113,6 +114,12 @@ def test_figures_without_data_are_left_out(study_folder: Path):
     for path in (study_folder / "fits").glob("*.json"):
         path.unlink()
     names = [one.name for one in all_figures(read_study(study_folder))]
-    assert "exponents" not in names
-    assert not any(name.startswith("residuals") for name in names)
-    assert {f"N-flops.{arm}" for arm in ARMS} <= set(names)  # the models and the published line
+    assert not any(name.startswith(("exponents", "residuals", "N-flops", "D-flops")) for name in names)
+    assert {f"loss-tokens.{arm}" for arm in ARMS} | {"bits-compute"} <= set(names)
+
+
+def test_figures_of_a_kind_stand_together_and_share_their_caption(study_folder: Path):
+    drawn = [one for one in all_figures(read_study(study_folder)) if one.group == "By arm"]
+    kinds = [one.name.partition(".")[0] for one in drawn]
+    assert [kind for kind, _ in groupby(kinds)] == ["loss-tokens", "elasticity", "loss-flops", "loss-steps"]
+    assert len({one.caption for one in drawn}) == 3  # training losses have one, over compute and over steps

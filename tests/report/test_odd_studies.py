@@ -49,7 +49,7 @@ def test_odd_studies_are_reported(tmp_path: Path, case: str):
     assert all(one.spec()["data"]["values"] for one in drawn)
     assert tables(study)
     words = [*findings.in_brief(study), *findings.between_arms(study), *doubts.sureness(study), *doubts.limits(study)]
-    words += [text for arm in findings.arm_findings(study) for text in (arm.key, *arm.details)]
+    words += [findings.subject(study), doubts.basis(study), doubts.verdict(study).says, *doubts.verdict(study).reasons]
     assert words
     assert not any(bad in text for text in words for bad in ("None", "nan", "inf "))
 

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kleiber.report import findings
 from kleiber.report.figures import all_figures
 from kleiber.report.measures import strongest_baselines
 from kleiber.report.opponents import CountPoint, count_curve, worth
@@ -66,10 +65,13 @@ def test_the_report_shows_counts_beside_networks(study_folder: Path):
     assert len(table.filter(pl.col("kind") == "model")) == 15
     assert set(table.filter(pl.col("kind") == "counts")["model"]) == {"markov-9", "two-sided-4", "two-sided-mean"}
     assert strongest_baselines(study, "ref-bpe")["best counts of both sides"] == (1.60, 0.01)
+    first = next(one for one in all_figures(study) if one.name == "bits-compute").table
+    drawn = first.filter((pl.col("arm") == "ref-bpe") & (pl.col("opponent") == "best counts of both sides"))
+    assert drawn["bits_per_base"].to_list() == [1.60, 1.60]  # 2M tokens; less than the least budget is not drawn
     best = study.points("ref-bpe").sort("bits_per_base").row(0, named=True)
-    found = worth(count_curve(study, "ref-bpe"), best["bits_per_base"])
-    text = " ".join(next(one for one in findings.arm_findings(study) if one.arm == "ref-bpe").details)
-    assert f"is worth {found} bases of counting" in text
+    found = worth(count_curve(study.baselines["ref-bpe"]), best["bits_per_base"])
+    arms = tables(study)["arms"]
+    assert arms.rows[0][arms.header.index("bases of counting it is worth")].text == str(found)
     assert [row[0].text for row in tables(study)["counts"].rows] == ["ref-bpe"] * 3
     page = write_report(study_folder).read_text()
     assert "Counts of bases, in bits per base, fitted on what the runs read" in page
@@ -107,11 +109,9 @@ def test_tokenizers_at_equal_tokens_bases_and_operations(study_folder: Path):
         assert d.mean == pytest.approx(np.mean(expected), abs=1e-9), name
         assert d.n_runs == 5
         assert d.low <= d.mean <= d.high
-        sentences = findings.tokenizers_compared(study)
-        assert len(sentences) == 2
-        assert "of masked tokens: at equal tokens" in sentences[0]
-        assert "of the same bases for all: at equal tokens" in sentences[1]
-        assert all(f"at equal {word}" in sentences[0] for word in ("tokens", "bases", "FLOPs"))
+        made = tables(study)["equal"]
+        assert [row[2].text for row in made.rows] == ["masked tokens", "the same bases for all"]
+        assert made.rows[0][made.header.index(f"at equal {name}")].value == pytest.approx(d.mean)
 
 
 def test_amounts_that_do_not_meet_are_not_compared(study_folder: Path):
@@ -120,5 +120,6 @@ def test_amounts_that_do_not_meet_are_not_compared(study_folder: Path):
     far = pl.when(pl.col("arm") == "ref-6mer").then(100 * pl.col("n_bases")).otherwise(pl.col("n_bases"))
     table.with_columns(n_bases=far).write_csv(path)
     study = read_study(study_folder)
-    assert "at equal bases no amount that both reach" in findings.tokenizers_compared(study)[0]
+    made = tables(study)["equal"]
+    assert made.rows[0][made.header.index("at equal bases")].text == "no amount that both reach"
     assert len(equal_differences(study)) == 3  # nothing is known of the same bases for all

@@ -123,6 +123,7 @@ def _write(result: FitResult, path: Path) -> None:
 
     import altair as alt
 
+    from kleiber.report.certainty import RISE
     from kleiber.report.style import figure, layer, log_axis, save
     from kleiber.storage import write_atomic
 
@@ -131,7 +132,7 @@ def _write(result: FitResult, path: Path) -> None:
         if parameter == "a" and not result.usable:
             continue  # its lowest point would be the number that was refused
         rows = [{"value": v, "rise": r} for v, r in zip(one["values"], one["rise"], strict=True)]
-        line = layer().mark_line(point=True).encode(x=alt.X("value:Q", title=parameter), y="rise:Q")
+        line = layer().mark_line(point=True).encode(x=alt.X("value:Q", title=parameter), y=alt.Y("rise:Q", title=RISE))
         text = f"Best objective at each fixed {parameter}, above the optimum"
         save(figure(f"{path.stem}.profile-{parameter}", "", text, text, text, rows, [line]), path.parent)
     points = [

@@ -12,7 +12,7 @@ from kleiber.report.measures import predicted_loss, size_count
 from kleiber.report.reader import StudyOutput
 from kleiber.report.style import Figure, arm_colour, figure, layer, log_axis, tooltip
 
-__all__ = ["holdouts", "profiles", "residuals"]
+__all__ = ["RISE", "holdouts", "profiles", "residuals"]
 
 RISE = "rise of the objective above its minimum"
 GUESSES = {"error": "the law", "nearest": "nearest point seen", "line": "line of ln L on ln C"}
@@ -31,11 +31,9 @@ def residuals(study: StudyOutput) -> list[Figure]:
         if expected is None:
             continue
         for point, value in zip(points.iter_rows(named=True), expected.tolist(), strict=True):
-            error = 200 * (point["loss_se"] or 0.0) / point["loss"]
             residual = 100 * (point["loss"] / value - 1)
-            ends = {"low": residual - error, "high": residual + error}
             known = {"kind": "point", "arm": arm, "size": point["size"], "n": point[size_count(study, arm)]}
-            known |= {"d": point["n_tokens"], "flops": point["flops"], "residual": residual, **ends}
+            known |= {"d": point["n_tokens"], "flops": point["flops"], "residual": residual}
             rows.append(known | {f"{name}_drawn": aside * known[name] for name in ("n", "d", "flops")})
     if not rows:
         return []
@@ -48,12 +46,10 @@ def _residual(study: StudyOutput, table: pl.DataFrame, field: str, title: str) -
     x = log_axis(alt.X, f"{field}_drawn", title)
     heading = "residual (% of loss)"
     y = alt.Y("residual:Q", title=heading)
-    tip = tooltip("arm:N", "size:N", f"{field}:Q", "residual:Q", "low:Q", "high:Q")
+    tip = tooltip("arm:N", "size:N", f"{field}:Q", "residual:Q")
     colour = arm_colour(study.arms)
-    bars = layer("point").mark_rule(strokeWidth=1)
     layers = [
         layer("zero").mark_rule(strokeDash=[3, 3]).encode(y=y),
-        bars.encode(x=x, y=alt.Y("low:Q", title=heading), y2="high:Q", color=colour),
         layer("point").mark_point(size=45).encode(x=x, y=y, color=colour, tooltip=tip),
     ]
     letter = {"n": "N", "d": "D", "flops": "C"}[field]
@@ -61,8 +57,7 @@ def _residual(study: StudyOutput, table: pl.DataFrame, field: str, title: str) -
         f"residuals-{letter}",
         "How sure",
         f"Residuals against {letter}",
-        "Held-out loss relative to the law of its arm, ± 2 standard errors of the evaluation. A trend or a curve means "
-        "that the form is wrong.",
+        "Held-out loss relative to the law of its arm. A trend or a curve means that the form is wrong.",
         f"Scatter of residuals in percent against {letter}, coloured by arm, with a line at zero.",
         table.filter(pl.col(field).is_not_null() | (pl.col("kind") == "zero")),
         layers,
@@ -119,7 +114,7 @@ def holdouts(study: StudyOutput) -> Figure | None:
     field = "bits" if all(row["bits"] is not None for row in rows) else "nats"
     title = "root mean square error ({})".format({"bits": "bits per base", "nats": "nats per token"}[field])
     left_out = list(dict.fromkeys(row["left_out"] for row in rows))
-    shape = alt.Shape("guess:N", title=None, sort=list(GUESSES.values()), legend=alt.Legend(columns=3))
+    shape = alt.Shape("guess:N", title=None, sort=list(GUESSES.values()), legend=alt.Legend(columns=1))
     place = {
         "x": log_axis(alt.X, field, title),
         "y": alt.Y("left_out:N", sort=left_out, title="left out"),

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 
 from kleiber.report.opponents import count_curve
@@ -28,7 +29,7 @@ GREY = "#7f8790"
 def bits_against_compute(
     table: pl.DataFrame, opponents: Mapping[str, Any], arms: Sequence[str] = (), name: str = "bits-compute"
 ) -> Figure | None:
-    """Draw held-out bits per base against training compute: a line a size, a panel an arm, counts as grey curves.
+    """Draw held-out bits per base against compute: a line a size, a panel an arm, counts in grey.
 
     Parameters
     ----------
@@ -71,13 +72,13 @@ def bits_against_compute(
         + "grey lines for models that count bases.",
         rows,
         _layers(list(scored["size"].unique(maintain_order=True)), drawn),
-        height=400 if not panels else 175 if len(panels) > 2 else 330,
+        height=400 if not panels else 165 if len(panels) > 2 else 330,
         panels=panels,
     )
 
 
 def opponents_over_compute(scored: pl.DataFrame, entries: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return how counts score over the compute of one arm, flat beyond the most data that any of its runs read.
+    """Return how counts score over the compute of one arm, flat beyond the most data read.
 
     Parameters
     ----------
@@ -130,9 +131,13 @@ def _caption(scored: pl.DataFrame, has_opponents: bool) -> str:
     text = "Each point is an annealed model at one of its budgets of data; lines join those of a size."
     errors = scored["bits_per_base_se"].drop_nulls().drop_nans() if "bits_per_base_se" in scored.columns else None
     if has_opponents:
-        text += " Grey: counts of bases that had as much data as the smallest network had at that compute."
+        text += (
+            " Grey: counts of bases that had as much data as the smallest network at that compute; those of both sides "
+            "see every other base, a network no masked one."
+        )
     if errors is not None and len(errors):
-        text += f" Standard error of a point: {errors.median():.2g}, mostly common to all, as the held-out DNA is."
+        typical = float(np.median(errors.to_numpy()))
+        text += f" Standard error of a point: {typical:.2g}, mostly common to all, as the held-out DNA is."
     if "tokenizer" in scored.columns and scored["tokenizer"].n_unique() > 1:
         text += " Between tokenizers compare slopes, not heights: the cuts between tokens give part of the bases away."
     return text

@@ -36,8 +36,8 @@ class Gain:
         return self.low > 0
 
 
-def gains(study: StudyOutput, arm: str) -> tuple[Gain, Gain] | None:
-    """Return what twice the data and twice the parameters take off; None where either cannot be told from the grid.
+def gains(study: StudyOutput, arm: str) -> tuple[Gain | None, Gain | None]:
+    """Return what twice the data and twice the parameters take off; None for what was not varied.
 
     Data are compared within a run, sizes at equal data and seed. The runs are the units of training and clusters of
     held-out DNA those of scoring; both kinds of luck are in the interval.
@@ -46,8 +46,7 @@ def gains(study: StudyOutput, arm: str) -> tuple[Gain, Gain] | None:
     table = table.with_columns(seed=pl.col("seed").fill_null(0), N=pl.col(size_count(study, arm)))
     paired = Paired(study)
     by_data = _slope(table, "n_tokens", ["size", "seed"], 1, paired)
-    by_size = _slope(table, "N", ["n_tokens", "seed"], 2, paired)
-    return (by_data, by_size) if by_data is not None and by_size is not None else None
+    return by_data, _slope(table, "N", ["n_tokens", "seed"], 2, paired)
 
 
 def _slope(table: pl.DataFrame, along: str, within: list[str], lost: int, paired: Paired) -> Gain | None:

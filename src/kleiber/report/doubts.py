@@ -8,18 +8,17 @@ as there are arms.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
-from typing import Any
 
 import polars as pl
 
-from kleiber.report.numbers import compact, interval
+from kleiber.report.numbers import compact, interval, span
 from kleiber.report.reader import Law, StudyOutput
 
 __all__ = ["Verdict", "basis", "limits", "sureness", "verdict"]
 
 EPOCHS = 4  # up to which repeated data are worth about as much as new (Muennighoff et al. 2023; found for text)
 ERRORS = 3  # paired ones that reversal has to cost of a model that is said to read order
+TOLD = 2  # arms whose exponents are told one by one
 SHOWN = 2  # proposals of further runs, those that most arms ask for
 REASONS = {  # what a witness against a means, by its name
     "design": "the grid is too small",
@@ -63,23 +62,25 @@ class Verdict:
 
 
 def verdict(study: StudyOutput) -> Verdict:
-    """Judge the exponent a of N_opt ∝ C^a in all arms together, but for those that were never meant to have one."""
-    known = {arm: law for arm in study.arms if (law := study.identified(arm)) is not None}
-    fitted = [arm for arm in study.arms if study.laws.get(arm) and (arm in known or not study.is_beside(arm))]
-    open_arms = [arm for arm in fitted if arm not in known]
+    """Judge the exponent a of N_opt ∝ C^a in all arms together, but for those that are there to be compared."""
     what = "How best to share compute between parameters and data (a in N_opt ∝ C^a)"
-    if not fitted:
+    if not study.laws:
         return Verdict("not fitted", "fail", f"{what} is not known: no law was fitted.")
+    known = {arm: law for arm in study.arms if (law := study.identified(arm)) is not None}
+    judged = [arm for arm in study.arms if arm in known or not study.is_beside(arm)]
+    open_arms = [arm for arm in judged if arm not in known]
     reasons, settles = _against(study, open_arms)
     if not known:
-        where = "in any arm" if len(fitted) > 1 else "by this study"
+        where = "in any arm" if len(judged) > 1 else "by this study" if judged == list(study.arms) else f"in {judged[0]}"
         return Verdict("not identified", "fail", f"{what} is not identified {where}.", reasons, settles)
     numbers = [f"{interval(law.estimate('a'), law.interval('a'))} for {arm}" for arm, law in known.items()]
-    says = f"{what}: a = {'; '.join(numbers)}. No witness speaks against {'it' if len(numbers) == 1 else 'them'}."
+    if len(known) > TOLD:
+        numbers = [f"{span([law.interval('a') for law in known.values()])} (all 95 % intervals together)"]
+    says = f"{what}: a = {'; '.join(numbers)}. No witness speaks against {'it' if len(known) == 1 else 'them'}."
     if not open_arms:
         return Verdict("identified", "pass", says)
-    badge = f"identified in {len(known)} of {len(fitted)} arms"
-    return Verdict(badge, "warn", f"{says} It is not identified for {', '.join(open_arms)}.", reasons, settles)
+    badge = f"identified in {len(known)} of {len(judged)} arms"
+    return Verdict(badge, "warn", f"{says} It is not identified for {_named(open_arms)}.", reasons, settles)
 
 
 def _against(study: StudyOutput, arms: list[str]) -> tuple[tuple[str, ...], str]:
@@ -93,9 +94,9 @@ def _against(study: StudyOutput, arms: list[str]) -> tuple[tuple[str, ...], str]
                 asked[settles] = asked.get(settles, 0) + 1
     said = []
     for reason, facts_of in sorted(found.items(), key=lambda one: -len(one[1])):
-        facts = set(facts_of.values())
+        known = set(facts_of.values())
         where = f" ({_named(list(facts_of))})" if len(facts_of) < len(arms) else ""
-        said.append(reason + (f": {facts.pop()}" if len(facts) == 1 and "" not in facts else "") + where)
+        said.append(reason + (f": {known.pop()}" if len(known) == 1 and "" not in known else "") + where)
     return tuple(said), "; ".join(sorted(asked, key=lambda one: -asked[one])[:SHOWN])
 
 
@@ -135,7 +136,7 @@ def basis(study: StudyOutput) -> str:
 
 
 def sureness(study: StudyOutput) -> list[str]:
-    """Say what else bears on the numbers: what fits say against themselves, hold-outs, replicates, order."""
+    """Say what else bears on the numbers: what fits say against themselves, hold-outs, order."""
     laws = [law for arm in study.arms if (law := study.law(arm)) is not None]
     warned: dict[str, list[str]] = {}
     for law in laws:
@@ -145,7 +146,6 @@ def sureness(study: StudyOutput) -> list[str]:
     sentences = [f"{', '.join(arms)}: {warning}." for warning, arms in warned.items()]
     if laws and not any(law.raw.get("holdouts") for law in laws):
         sentences.append("No hold-out was made: how well the laws predict models that they have not seen is not known.")
-    sentences += [sentence for law in laws if (sentence := _largest_left_out(study, law))]
     return sentences + _blind_to_order(study)
 
 
@@ -172,20 +172,6 @@ def _blind_to_order(study: StudyOutput) -> list[str]:
         f"read backwards ({listed}): they have learned which tokens stand near, but not their order, as far as can be "
         "told."
     ]
-
-
-def _largest_left_out(study: StudyOutput, law: Law) -> str:
-    """Say how well a law that never saw the largest size predicts it, beside the nearest size that it saw."""
-    made = {entry.get("left_out"): entry for entry in law.raw.get("holdouts") or ()}
-    entry: dict[str, Any] = made.get("largest N", {})
-    bases = study.points(law.arm)["bases_per_token"].drop_nulls()
-    if entry.get("error") is None or not len(bases):
-        return ""
-    error, nearest = (entry.get(key) and entry[key] / log(2) / bases[0] for key in ("error", "nearest"))
-    text = (
-        f"{law.arm}: fitted without its largest size, the law predicts that size's losses to {error:.4f} bits per base"
-    )
-    return text + (f"; taking those of the next smaller size would err by {nearest:.4f}." if nearest else ".")
 
 
 def limits(study: StudyOutput) -> list[str]:

@@ -23,7 +23,7 @@ __all__ = ["all_figures", "write_figures"]
 
 
 def all_figures(study: StudyOutput) -> list[Figure]:
-    """Return every figure that the study's files can give, in reading order; those of a kind one arm after another."""
+    """Return every figure that the study's files can give, in reading order, a kind arm by arm."""
     drawn: list[Figure | None] = [*_bits_against_compute(study), runs.bits_per_base(study)]
     drawn += [*runs.arm_differences(study), laws.exponents([study])]
     of_arm: tuple[Callable[[StudyOutput, str], Figure | None], ...] = (

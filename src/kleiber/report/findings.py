@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from kleiber.report.doublings import Gain, gains
 from kleiber.report.measures import Difference, differences, strongest_baselines
-from kleiber.report.numbers import compact, decimals, plus_minus, signed
+from kleiber.report.numbers import compact, decimals, plus_minus, signed, span
 from kleiber.report.reader import Law, StudyOutput
 from kleiber.report.tokenizers import equal_differences
 
 __all__ = ["between_arms", "in_brief", "subject", "what_was_run"]
 
 FEW = 4  # arms that a line can name
+WHAT = ("data", "parameters")
 
 
 def in_brief(study: StudyOutput) -> list[str]:
-    """Return the two or three sentences that a reader takes home: what compute buys, and what the arms change."""
+    """Return what a reader takes home: what compute buys, and what the arms change."""
     if study.observations.is_empty():
         return ["No model of this study has been scored yet: there is nothing to conclude."]
-    first = _law_in_brief(study) or _pays_in_brief(study)
-    others = _pairs_in_brief(study)
-    said = [first, *others] if first else others
-    return said if len(said) > 1 or len(study.arms) > 1 else [text for text in (*said, _best(study)) if text]
+    said = [_law_in_brief(study), _gains_in_brief(study), *_pairs_in_brief(study)]
+    said = [text for text in said if text]
+    return said if len(said) > 1 else [text for text in (*said, _best(study)) if text]
 
 
 def _law_in_brief(study: StudyOutput) -> str:
@@ -39,7 +39,7 @@ def _law_in_brief(study: StudyOutput) -> str:
         return f"{_tenfold(laws[0])} {_balance(low, high)}"
     return (
         f"In {len(laws)} of {len(study.arms)} arms the data determine how compute is best shared: 95 % intervals of a "
-        f"in N_opt ∝ C^a span {low:.2f} to {high:.2f}. {_balance(low, high)}"
+        f"in N_opt ∝ C^a span {span(bounds)}. {_balance(low, high)}"
     )
 
 
@@ -58,34 +58,36 @@ def _balance(low: float, high: float) -> str:
         return "Within this range, more compute is better spent on parameters than on data."
     if high < 0.5:
         return "Within this range, more compute is better spent on data than on parameters."
-    return "That includes 0.5, at which parameters and data grow together."
+    return "Equal growth of parameters and data is within that."
 
 
-def _pays_in_brief(study: StudyOutput) -> str:
+def _gains_in_brief(study: StudyOutput) -> str:
     """Say what twice the data and twice the parameters take off the loss, no law assumed."""
-    found = {arm: one for arm in study.arms if (one := gains(study, arm)) is not None}
+    found = {arm: one for arm in study.arms if any(one := gains(study, arm))}
     if not found:
         return ""
-    arm, (by_data, by_size) = next(iter(found.items()))
-    data, size = (sum(one[i].is_clear for one in found.values()) for i in (0, 1))
-    if data == size == len(found):
+    arm, of_arm = next(iter(found.items()))
+    clear = [sum(gain is not None and gain.is_clear for gain in of) for of in zip(*found.values(), strict=True)]
+    if clear == [len(found)] * 2:
         lead = "More data and more parameters both lower the loss" + (" in every arm" if len(found) > 1 else "")
     elif len(found) > 1:
-        lead = f"More data lower the loss clearly in {data} of {len(found)} arms, more parameters in {size}"
+        lead = f"More data lower the loss clearly in {clear[0]} of {len(found)} arms, more parameters in {clear[1]}"
     else:
-        words = ("whether more {} lower the loss cannot be told", "more {} lower the loss")
-        lead = ", and ".join(words[n].format(what) for n, what in ((data, "data"), (size, "parameters")))
-        lead = lead[0].upper() + lead[1:]
-    where = f" in {arm}" if len(found) > 1 else ""
-    return (
-        f"{lead}: twice the data takes off {_gain(by_data)} bits per base{where}, twice the parameters "
-        f"{_gain(by_size, level='')}."
-    )
+        lead = "; ".join(_whether(what, gain) for what, gain in zip(WHAT, of_arm, strict=True))
+    numbers = [f"twice the {what} takes off {_gain(gain)}" for what, gain in zip(WHAT, of_arm, strict=True) if gain]
+    return f"{lead[0].upper()}{lead[1:]}: {', '.join(numbers)} bits per base{f' in {arm}' if len(found) > 1 else ''}."
 
 
-def _gain(one: Gain, level: str = "95 % interval ") -> str:
+def _whether(what: str, gain: Gain | None) -> str:
+    if gain is None:
+        return f"what more {what} do was not asked"
+    return f"more {what} lower the loss" if gain.is_clear else f"whether more {what} lower the loss cannot be told"
+
+
+def _gain(one: Gain) -> str:
     digits = decimals((one.high - one.low) / 2, 4)
-    return f"{one.value:.{digits}f} ({level}{one.low:.{digits}f} to {one.high:.{digits}f})".replace("-", "−")
+    ends = f"{one.low:.{digits}f} to {one.high:.{digits}f}"
+    return f"{one.value:.{digits}f} (95 % interval {ends})".replace("-", "−")
 
 
 def _pairs_in_brief(study: StudyOutput) -> list[str]:
@@ -94,7 +96,10 @@ def _pairs_in_brief(study: StudyOutput) -> list[str]:
     others = [
         Difference(d.arm, d.other, d.mean, d.low, d.high, d.n_points, d.n_runs)
         for d in equal_differences(study)
-        if (d.score, d.equal) == ("bits_per_base_intervals", "flops") and None not in (d.mean, d.low, d.high)
+        if (d.score, d.equal) == ("bits_per_base_intervals", "flops")
+        and d.mean is not None
+        and d.low is not None
+        and d.high is not None
     ]
     found = (
         ("corpora", "at equal size and tokens", alike),
@@ -160,9 +165,9 @@ def subject(study: StudyOutput) -> str:
     ladder = study.study.get("ladder", {})
     arms = ", ".join(f"{arm} ({study.sampling(arm)}, {study.tokenizer(arm)})" for arm in study.arms[:FEW])
     more = f" and {len(study.arms) - FEW} more" if len(study.arms) > FEW else ""
-    sizes = f"; {len(study.sizes)} sizes, {study.sizes[0]} to {study.sizes[-1]}" if study.sizes else ""
+    sizes = f"; {len(study.sizes)} sizes, {study.sizes[0]}–{study.sizes[-1]}" if study.sizes else ""
     tokens = [float(d) for d in ladder.get("tokens", [])] or study.observations["n_tokens"].unique().to_list()
-    read = f"; {compact(min(tokens))} to {compact(max(tokens))} tokens" if tokens else ""
+    read = f"; {compact(min(tokens))}–{compact(max(tokens))} tokens" if tokens else ""
     return f"Arms: {arms}{more}{sizes}{read}"
 
 

@@ -56,8 +56,8 @@ def _count_name(column: str) -> str:
 
 def _optimum(study: StudyOutput, arm: str, which: str, title: str) -> Figure | None:
     points = study.points(arm)
-    if points.is_empty():
-        return None
+    if points.is_empty() or study.identified(arm) is None:
+        return None  # the models alone are in other figures
     column = size_count(study, arm) if which == "n" else "n_tokens"
     rows: list[dict[str, Any]] = [
         {"kind": "run", "flops": c, "value": v, "size": s}
@@ -82,7 +82,7 @@ def _optimum(study: StudyOutput, arm: str, which: str, title: str) -> Figure | N
                 {"kind": "optimum", "method": NAMES[method], "flops": point["flops"], "value": point[which], **ends}
             )
     if not drawn:
-        return None  # no exponent is usable, and the models alone are in other figures
+        return None
     original = published(study, arm)
     if original is not None:
         line = original.n if which == "n" else original.d
@@ -246,6 +246,8 @@ def exponents(studies: list[StudyOutput]) -> Figure | None:
     rows: list[dict[str, Any]] = []
     for study in studies:
         for arm in study.arms:
+            if study.identified(arm) is None:
+                continue
             label = arm if len(studies) == 1 else f"{study.name}: {arm}"
             for method in METHODS:
                 law = study.law(arm, method)

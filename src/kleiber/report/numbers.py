@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-__all__ = ["compact", "count", "decimals", "interval", "plus_minus", "signed"]
+__all__ = ["compact", "count", "decimals", "interval", "plus_minus", "signed", "span"]
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -42,6 +43,12 @@ def interval(value: float | None, bounds: tuple[float, float] | None, level: str
     if half >= 100:
         return f"{value:.3g} ({level}{low:.3g} to {high:.3g})"
     return f"{value:.{digits}f} ({level}{low:.{digits}f} to {high:.{digits}f})".replace("-", "−")
+
+
+def span(bounds: Iterable[tuple[float, float] | None]) -> str:
+    """Print what several intervals cover together: ``0.41 to 0.58``."""
+    known = [one for one in bounds if one is not None]
+    return f"{min(low for low, _ in known):.2f} to {max(high for _, high in known):.2f}" if known else "–"
 
 
 def signed(value: float, digits: int = 4) -> str:

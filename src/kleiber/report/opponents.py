@@ -70,7 +70,7 @@ class Worth:
 
 
 def count_curve(entries: Mapping[str, Any]) -> list[CountPoint]:
-    """Return the curve of an arm's `entries` in ``baselines.json`` in the order of its data; none where it has none."""
+    """Return the counts of an arm, of its entries in ``baselines.json``, in the order of their data."""
     points = []
     for entry in entries.get("curve") or ():
         scores = {name: float(score["bits_per_base"]) for name, score in entry["scores"].items()}

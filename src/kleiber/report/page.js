@@ -12,9 +12,9 @@
     spec.data = { values: rows.map((row) => Object.fromEntries(columns.map((c, i) => [c, row[i]]).filter(([, v]) => v !== null))) };
     const theme = structuredClone(dark.matches ? themes.dark : themes.light);
     const narrow = node.clientWidth < 480;
+    if (node.clientWidth < 620) theme.legend.layout = { bottom: { direction: "vertical", margin: 6 } };
     if (narrow) {
       theme.legend.columns = 2;
-      theme.legend.layout = { bottom: { direction: "vertical", margin: 6 } };
       for (const { encoding } of (spec.spec ?? spec).layer) if (encoding.color?.legend) encoding.color.legend.columns = 1;
     }
     if (spec.facet) { // panels have no container to fill: what is left beside the axis is shared between them
@@ -42,7 +42,10 @@
 
   const isShown = (node) => node.clientWidth > 0; // a figure in a folded part has no width to be drawn at
 
-  async function drawShown() {
+  let pass = Promise.resolve();
+  const drawShown = () => (pass = pass.then(drawAll)); // one after another: unfolding several parts asks several times
+
+  async function drawAll() {
     for (const node of document.querySelectorAll(".plot")) {
       const theme = dark.matches ? "dark" : "light";
       if (isShown(node) && node.dataset.theme !== theme) await draw(node);
@@ -86,7 +89,7 @@
     else if (button?.parentNode.tagName === "TH") sort(button.parentNode);
   });
   document.addEventListener("toggle", drawShown, true); // a part was unfolded
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));
+  addEventListener("beforeprint", () => document.querySelectorAll("details:not(.plot *)").forEach((part) => (part.open = true)));
   dark.addEventListener("change", drawShown);
   drawShown();
 })();

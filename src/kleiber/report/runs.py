@@ -174,25 +174,20 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
         points = study.points(arm).filter(pl.col("bits_per_base").is_not_null())
         largest = points.filter(pl.col("n_tokens") == pl.col("n_tokens").max().over("size"))
         for point in largest.iter_rows(named=True):
-            error = 2 * (point["bits_per_base_se"] or 0.0)
-            bits = point["bits_per_base"]
-            ends = {"low": bits - error, "high": bits + error}
-            rows.append({"kind": "model", "arm": arm, "size": point["size"], "bits_per_base": bits, **ends})
+            known = {name: point[name] for name in ("arm", "size", "bits_per_base", "bits_per_base_se")}
+            rows.append({"kind": "model", **known})
         for name, (bits, se) in strongest_baselines(study, arm).items():
-            ends = {"low": bits - 2 * se, "high": bits + 2 * se}
-            rows.append({"kind": "baseline", "arm": arm, "baseline": name, "bits_per_base": bits, **ends})
+            known = {"arm": arm, "baseline": name, "bits_per_base": bits, "bits_per_base_se": se}
+            rows.append({"kind": "baseline", **known})
     if not any(row["kind"] == "model" for row in rows):
         return None
     title = "held-out bits per base (less is better)"
     x = alt.X("bits_per_base:Q", title=title, scale=alt.Scale(zero=False))
     y = alt.Y("arm:N", sort=list(study.arms), title=None)
     base = {"x": x, "y": y}
-    tip = tooltip("arm:N", "size:N", "bits_per_base:Q", "low:Q", "high:Q")
+    tip = tooltip("arm:N", "size:N", "bits_per_base:Q", "bits_per_base_se:Q")
     shape = alt.Shape("baseline:N", title="without a network", sort=None, legend=alt.Legend(columns=2))
     layers = [
-        layer("model")
-        .mark_rule(strokeWidth=1.5)
-        .encode(x=alt.X("low:Q", title=title), x2="high:Q", y=y, color=size_colour(study.sizes)),
         layer("model").mark_point().encode(**base, color=size_colour(study.sizes), tooltip=tip),
     ]
     if any(row["kind"] == "baseline" for row in rows):
@@ -202,8 +197,8 @@ def bits_per_base(study: StudyOutput) -> Figure | None:
         "bits-per-base",
         "Between arms",
         "Bits per base by corpus and tokenizer",
-        "Coloured: each arm's models at their largest budget of data, ± 2 standard errors. Grey: models without a "
-        "network on the same held-out DNA.",
+        "Coloured: each arm's models at their largest budget of data. Grey: models without a network on the same "
+        "held-out DNA. Standard errors are mostly common to all; the next figures are paired.",
         "Dot plot of held-out bits per base for every arm and model size, beside the baselines.",
         rows,
         layers,

@@ -94,7 +94,7 @@ def figure(
     height: int = HEIGHT,
     panels: Sequence[str] = (),
 ) -> Figure:
-    """Assemble one figure from the rows of its table and the layers that draw them; `panels` name values of ``arm``."""
+    """Assemble one figure from the rows of its table and its layers; `panels` are values of ``arm``."""
     table = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, infer_schema_length=None)
     chart = alt.layer(*layers).properties(width=WIDTH, height=height)
     return Figure(name, group, title, caption, alt_text, table, chart, tuple(panels))

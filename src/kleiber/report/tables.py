@@ -34,6 +34,7 @@ ARM_COLUMNS = (
     "by size: falls; rises",
     "cost of reading backwards",
 )
+VERDICTS = {False: "against", None: "cannot tell", True: "for"}
 INTERVALS = ("bits_per_base_intervals", "bits_per_base_intervals_se")
 
 
@@ -45,6 +46,7 @@ def tables(study: StudyOutput) -> dict[str, Table]:
         _equal(study),
         _laws(study),
         _witnesses(study),
+        _seen(study),
         _quality(study),
         _starts(study),
         _baselines(study),
@@ -179,38 +181,51 @@ def _laws(study: StudyOutput) -> Table:
 
 
 def _witnesses(study: StudyOutput) -> Table:
-    """Return what each witness says of an arm's exponent, those that speak against it first."""
+    """Return what each witness says of each arm's exponent: a row a witness, a column an arm."""
+    says = {arm: {one["name"]: one for one in law.witnesses} for arm in study.arms if (law := study.law(arm))}
+    arms = [arm for arm, found in says.items() if found]
+    names = dict.fromkeys(name for arm in arms for name in says[arm])
+    rows = [
+        (Cell(name), *(Cell(VERDICTS[says[arm][name]["agrees"]] if name in says[arm] else "–") for arm in arms))
+        for name in names
+    ]
+    caption = "What each witness says of the exponent a: it is identified where none speaks against it"
+    return Table("witnesses", caption, ("witness", *arms), tuple(rows))
+
+
+def _seen(study: StudyOutput) -> Table:
+    """Return what the witnesses saw, without what would be numbers of an exponent that is refused."""
     rows = []
     for arm in study.arms:
         law = study.law(arm)
-        order = {False: 0, None: 1, True: 2}
-        for one in sorted(law.witnesses if law is not None else (), key=lambda one: order[one["agrees"]]):
-            verdict = {False: "against", None: "cannot tell", True: "for"}[one["agrees"]]
-            rows.append((Cell(arm), Cell(one["name"]), Cell(verdict), Cell(one["says"])))
-    caption = "Whether the exponent a may be repeated: every witness, and a is usable where none speaks against it"
-    return Table("witnesses", caption, ("arm", "witness", "says of a", "what it saw"), tuple(rows))
+        for one in law.witnesses if law is not None else ():
+            if law is not None and (law.is_usable or one.get("a") is one.get("interval") is None):
+                rows.append((Cell(arm), Cell(one["name"]), Cell(VERDICTS[one["agrees"]]), Cell(one["says"])))
+    return Table("seen", "What the witnesses saw", ("arm", "witness", "says of a", "what it saw"), tuple(rows))
 
 
 def _quality(study: StudyOutput) -> Table:
-    rows = []
+    """Return how far points lie from their law, those that it was fitted to and those left out: a column an arm."""
+    errors: dict[str, dict[str, Cell]] = {}
+    arms = []
     for arm in study.arms:
         law = study.law(arm)
         found = misfit(study, law) if law is not None else None
         if law is None or found is None:
             continue
-        spread, ratio = found
-        rows.append((Cell(arm), Cell("its own points"), *_error(spread, ratio)))
+        arms.append(arm)
+        errors.setdefault("none", {})[arm] = _error(*found)
         for entry in law.raw.get("holdouts") or ():
             if entry.get("error") is not None:
-                left_out = Cell(f"left out: {entry.get('left_out', '–')}")
-                rows.append((Cell(arm), left_out, *_error(entry["error"], entry.get("error_in_noise"))))
-    header = ("arm", "points", "root mean square error (nats/token)", "over its noise")
-    return Table(
-        "quality",
-        "How well the fitted laws meet the points they were fitted to, and those left out",
-        header,
-        tuple(rows),
-    )
+                cell = _error(entry["error"], entry.get("error_in_noise"))
+                errors.setdefault(str(entry.get("left_out", "–")), {})[arm] = cell
+    rows = tuple((Cell(name), *(of.get(arm, Cell("–")) for arm in arms)) for name, of in errors.items())
+    caption = "Root mean square error of the fitted laws in nats per token, and how many times its noise that is"
+    return Table("quality", caption, ("left out of the fit", *arms), rows)
+
+
+def _error(error: float, ratio: float | None) -> Cell:
+    return Cell(f"{error:.4f}" + ("" if ratio is None else f" ({ratio:.1f} ×)"), error)
 
 
 def _starts(study: StudyOutput) -> Table:
@@ -228,10 +243,6 @@ def _starts(study: StudyOutput) -> Table:
         rows.append((Cell(arm), Cell(count(settings["starts"]), settings["starts"]), Cell(f"{at:.0%}", at), shown))
     header = ("arm", "starts", "ended at the optimum", "next basin, by the objective")
     return Table("starts", "Where the starts of each parametric fit ended", header, tuple(rows))
-
-
-def _error(error: float, ratio: float | None) -> tuple[Cell, Cell]:
-    return Cell(f"{error:.4f}", error), Cell("–" if ratio is None else f"{ratio:.1f}", ratio)
 
 
 def _estimate(law: Law | None, name: str) -> Cell:
