@@ -82,6 +82,18 @@ def test_an_identified_exponent_stands_with_its_interval_and_is_drawn(study_fold
     ]
 
 
+def test_arms_of_a_few_models_are_not_blamed_for_having_no_exponent(tmp_path: Path):
+    study_folder = write_study(tmp_path / "beside", arms=TWO_ARMS)
+    first, last = TWO_ARMS
+    refuse(study_folder / "fits" / f"{last}.parametric.json")
+    file = study_folder / "study.toml"
+    begins = f'"{last}" = {{ '
+    file.write_text(file.read_text().replace(begins, f'{begins}sizes = ["0.8M"], '))
+    assert doubts.verdict(read_study(study_folder)).badge == "identified"
+    refuse(study_folder / "fits" / f"{first}.parametric.json")
+    assert f"is not identified in {first}." in doubts.verdict(read_study(study_folder)).says
+
+
 def test_why_there_is_no_law_is_said(study_folder: Path):
     change(study_folder, "ref-bpe.parametric.json", status="REFUSED", warnings=["one D only"])
     change(study_folder, "pan-bpe.parametric.json", status="BOUND_HIT")

@@ -67,11 +67,13 @@ def verdict(study: StudyOutput) -> Verdict:
     if not study.laws:
         return Verdict("not fitted", "fail", f"{what} is not known: no law was fitted.")
     known = {arm: law for arm in study.arms if (law := study.identified(arm)) is not None}
-    judged = [arm for arm in study.arms if arm in known or not study.is_beside(arm)]
+    judged = [arm for arm in study.arms if arm in known or not study.is_beside(arm)] or list(study.arms)
     open_arms = [arm for arm in judged if arm not in known]
     reasons, settles = _against(study, open_arms)
     if not known:
-        where = "in any arm" if len(judged) > 1 else "by this study" if judged == list(study.arms) else f"in {judged[0]}"
+        where = (
+            "in any arm" if len(judged) > 1 else "by this study" if judged == list(study.arms) else f"in {judged[0]}"
+        )
         return Verdict("not identified", "fail", f"{what} is not identified {where}.", reasons, settles)
     numbers = [f"{interval(law.estimate('a'), law.interval('a'))} for {arm}" for arm, law in known.items()]
     if len(known) > TOLD:

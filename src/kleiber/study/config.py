@@ -277,7 +277,9 @@ def _check_values(study: Study, name: str) -> None:
         for key in ("sizes", "tokens"):
             asked, ladder = getattr(entry, key), getattr(study.ladder, key)
             if list(asked) != [value for value in ladder if value in asked]:
-                refuse(f"[arms] {arm} {key}", f"must be some of the ladder's {list(ladder)}, in order: not {list(asked)}.")
+                refuse(
+                    f"[arms] {arm} {key}", f"must be some of the ladder's {list(ladder)}, in order: not {list(asked)}."
+                )
     if bool(study.genome.reference) == bool(study.genome.assembly):
         refuse("[genome]", "has to name either a FASTA (reference) or an assembly of the catalogue (assembly).")
     if study.genome.assembly:
