@@ -193,6 +193,6 @@ def limits(study: StudyOutput) -> list[str]:
         )
     return [
         *sentences,
-        "How it compares with compressors or autoregressive models: a masked loss is no code length.",
+        "How it compares with compressors: a masked loss is a pseudo-likelihood, no code length.",
         "Whether a bend is that of the law or of the rule for learning rates.",
     ]
