@@ -203,9 +203,9 @@ class TrainConfig:
 
 
 def alone_by(train: TrainConfig) -> str:
-    """Return the key of ``[train]``, and its value, by which runs can only be trained alone; empty without one.
+    """Return the key and value by which runs can only be trained alone, such as ``"dropout = 0.1"``.
 
-    All others can be trained at once, in a stack (`kleiber.train.stack`).
+    Empty where they can be trained at once, in a stack (`kleiber.train.stack`).
     """
     asked = {
         "dropout": train.dropout > 0,

@@ -35,7 +35,10 @@ class Readings:
         self.outcomes = torch.zeros(devices.reads_every, 2, dtype=torch.float64, device=devices.device)
 
     def keep(self, line: dict[str, Any], loss: Tensor, norm: Tensor) -> None:
-        """Keep the line of a step, which lacks its loss and norm, and copies of these: () each, on the device."""
+        """Keep the line of a step, which lacks its loss and norm, and copies of those.
+
+        They are on the device, of shape ().
+        """
         outcome = self.outcomes[len(self.unread)]
         outcome[0].copy_(loss)
         outcome[1].copy_(norm)

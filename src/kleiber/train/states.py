@@ -20,7 +20,7 @@ __all__ = ["States"]
 
 
 class States:
-    """The checkpoints ``trunk`` (at the latest where the current cooldown left it) and ``cooldown`` of a run.
+    """The checkpoints of a run: of its trunk, at the latest where a cooldown left it, and of that cooldown.
 
     Attributes
     ----------
