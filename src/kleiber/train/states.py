@@ -20,7 +20,7 @@ __all__ = ["States"]
 
 
 class States:
-    """The checkpoints of a run: of its trunk, at the latest where a cooldown left it, and of that cooldown.
+    """The checkpoints of a run: of its trunk, at the latest where a cooldown left it, and of that.
 
     Attributes
     ----------
