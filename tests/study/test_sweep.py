@@ -25,7 +25,7 @@ def test_tasks_of_any_number_and_order_make_the_same_study(finished, toy_study, 
     command = [sys.executable, "-m", "kleiber", "sweep", str(toy_study), "--out", str(out), "--task"]
     tasks = [subprocess.Popen([*command, f"{i}/4"], stderr=subprocess.PIPE, text=True) for i in (4, 2)]
     for task in tasks:
-        _, errors = task.communicate(timeout=300)
+        _, errors = task.communicate(timeout=900)
         assert task.returncode == 0, errors
     assert states(toy_study, out) == ["missing", "done", "missing", "done"]
     shown = kleiber("status", toy_study, "--out", out).stdout
