@@ -27,7 +27,7 @@ def torchrun(n: int, *arguments: object) -> int:
     environment["PYTHONFAULTHANDLER"] = "1"  # where a process was that a signal ended
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--master-port", "0"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", distributed.__file__, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     print(done.stdout, done.stderr)  # for whoever looks at a failure
     return done.returncode
 
