@@ -33,7 +33,7 @@ import torch
 
 from kleiber.corpus.sampling import CorpusConfig, open_corpus
 from kleiber.downstream.alleles import Layout
-from kleiber.downstream.likelihood import AT_ONCE, Precision, _side_by_side, allele_scores
+from kleiber.downstream.likelihood import AT_ONCE, Precision, allele_scores, side_by_side
 from kleiber.downstream.score import score_variants
 from kleiber.downstream.variants import VariantFile
 from kleiber.genome.reference import Reference
@@ -156,7 +156,7 @@ def floor(model: Any, n: int) -> int:
     ids = torch.randint(5, model.config.vocab_size, (at_once, TOKENS + 2))
     middle = torch.full((at_once, 1), TOKENS // 2)
     batches = -(-2 * n // at_once)
-    for _ in _side_by_side(model, lambda batch: model(ids, rows=middle), range(batches)):
+    for _ in side_by_side(model, lambda batch: model(ids, rows=middle), range(batches)):
         pass
     return batches * at_once // 2
 

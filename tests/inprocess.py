@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 import warnings
@@ -18,12 +19,17 @@ from kleiber.cli import main
 __all__ = ["kleiber"]
 
 
-def kleiber(*arguments: str | Path | int, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Call the command line with what it would be given, and return what it would print and exit with."""
+def kleiber(*arguments: str | Path | int, cwd: Path | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Call the command line with what it would be given, and return what it would print and exit with.
+
+    `given` is its standard input.
+    """
     command, out, err = ["kleiber", *map(str, arguments)], io.StringIO(), io.StringIO()
     code = 0
     with (
+        patch.dict(os.environ),  # a study sets threads for its workers
         patch.object(sys, "argv", command),
+        patch.object(sys, "stdin", io.StringIO(given)),
         contextlib.chdir(cwd or Path()),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

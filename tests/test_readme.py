@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from docs.pages import pages
+from inprocess import kleiber
 from kleiber.study.config import load_study, parse_study
-from study.conftest import TOY, finished, kleiber, toy_study
+from study.conftest import TOY, finished, toy_study
 
 __all__ = ["finished", "toy_study"]  # fixtures
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from genome.misbehaving import misserve, running
+from inprocess import kleiber
 from kleiber import cli
 from kleiber.genome import sources
 from kleiber.genome.sources import Source, SourceFile
-from study.conftest import kleiber
 
 EMBEDDED = Path(str(files("kleiber") / "data" / "embedded"))
 FASTA, VCF = EMBEDDED / "chr20_1-4Mb.GRCh37.fa.gz", EMBEDDED / "EUR300.chr20_1-4Mb.vcf.gz"

@@ -26,9 +26,16 @@ def made(windows, tmp_path_factory) -> tuple[Path, Path]:
     return folder / "tokenizer.json", fasta
 
 
-def piped(text: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "kleiber", "tokenizer", *map(str, arguments)]
-    return subprocess.run(command, input=text, capture_output=True, text=True)
+def piped(text: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return kleiber("tokenizer", *arguments, given=text)
+
+
+def test_a_pipe_of_processes_encodes_and_decodes(made, windows):
+    text = windows[0].tobytes().decode()
+    command = [sys.executable, "-m", "kleiber", "tokenizer"]
+    ids = subprocess.run([*command, "encode", made[0]], input=text, capture_output=True, text=True, check=True).stdout
+    back = subprocess.run([*command, "decode", made[0]], input=ids, capture_output=True, text=True, check=True).stdout
+    assert back == f"{text}\n"
 
 
 def test_encode_and_decode(made, windows):

@@ -14,7 +14,8 @@ import pytest
 
 from hardening.test_permissions import PANEL
 from kleiber.genome.panel import Panel
-from study.conftest import TOY, kleiber
+from study.conftest import TOY
+from study.conftest import kleiber as typed
 
 YEAR = 365 * 86400
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -80,7 +81,7 @@ def test_a_clock_that_jumps_by_years_changes_nothing(finished, tmp_path):
         jumping.join()
     assert result.returncode == 0, result.stderr
     assert (out / "observations.csv").read_bytes() == (finished / "observations.csv").read_bytes()
-    states = [run["state"] for run in json.loads(kleiber("status", study, "--out", out, "--json").stdout)]
+    states = [run["state"] for run in json.loads(typed("status", study, "--out", out, "--json").stdout)]
     assert states == ["done"] * 4
     os.utime(panel, ns=(0, 0))
-    assert kleiber("run", study, "--out", out).returncode == 0
+    assert typed("run", study, "--out", out).returncode == 0

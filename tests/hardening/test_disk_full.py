@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from study.conftest import kleiber
+from study.conftest import kleiber as typed
 
 PAGE = 4096
 STAGES = ("genome", "tokenizer", "corpora.json", "runs", "observations", "fits", "figs", "report.html")
@@ -34,7 +34,7 @@ def test_a_disk_that_is_full_at_every_stage(finished, toy_study, disk):
     out, met = disk.path / "out", set()
     for size in sizes(finished):
         disk.remount(f"size={size}")
-        result = kleiber("run", toy_study, "--out", out)
+        result = typed("run", toy_study, "--out", out)
         assert result.returncode == 2, (size, result.stderr)
         assert "Traceback" not in result.stderr
         told = re.search(rf"There is no space left for {disk.path}(\S*) \(([\d,]+) bytes are free\)", result.stderr)
@@ -44,7 +44,7 @@ def test_a_disk_that_is_full_at_every_stage(finished, toy_study, disk):
         met.add(told[1].split("/")[2] if told[1].count("/") > 1 else told[1])
     assert len(met) >= 5, met  # stages that were met
     disk.remount("size=64m")
-    result = kleiber("run", toy_study, "--out", out)
+    result = typed("run", toy_study, "--out", out)
     assert result.returncode == 0, result.stderr
     for pattern in ("observations.*", "fits/*", "runs/*/metrics.jsonl", "runs/*/rows.json", "runs/*/checkpoints/*/*"):
         expected = {path.relative_to(finished): path.read_bytes() for path in finished.glob(pattern)}

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from study.conftest import TOY, kleiber
+from study.conftest import TOY
+from study.conftest import kleiber as typed
 
 EMBEDDED = Path(str(files("kleiber") / "data" / "embedded"))
 FASTA, PANEL = EMBEDDED / "chr20_1-4Mb.GRCh37.fa.gz", EMBEDDED / "EUR300.chr20_1-4Mb.vcf.gz"
@@ -107,22 +108,22 @@ def test_a_finished_study_is_looked_at_on_a_read_only_disk(finished, toy_study, 
     shutil.copytree(finished, out)
     disk.remount("ro")
     for command in (["run", toy_study, "--out", out], ["status", toy_study, "--out", out]):
-        result = kleiber(*command)
+        result = typed(*command)
         assert result.returncode == 0, result.stderr
-    result = kleiber("status", toy_study, "--out", out, "--json")
+    result = typed("status", toy_study, "--out", out, "--json")
     assert [run["state"] for run in json.loads(result.stdout)] == ["done"] * 4
     disk.remount("rw")
     for name in ("manifest.json", "report.html"):
         (out / name).unlink()
     next(out.glob("runs/*/manifest.json")).unlink()
     disk.remount("ro")
-    states = [run["state"] for run in json.loads(kleiber("status", toy_study, "--out", out, "--json").stdout)]
+    states = [run["state"] for run in json.loads(typed("status", toy_study, "--out", out, "--json").stdout)]
     assert sorted(states) == ["done", "done", "done", "stopped"]
-    result = kleiber("run", toy_study, "--out", out)
+    result = typed("run", toy_study, "--out", out)
     assert result.returncode == 2
     assert "its file system is read-only" in result.stderr
     disk.remount("rw")
-    assert kleiber("run", toy_study, "--out", out).returncode == 0
+    assert typed("run", toy_study, "--out", out).returncode == 0
     assert (out / "observations.csv").read_bytes() == (finished / "observations.csv").read_bytes()
 
 

@@ -19,6 +19,7 @@ from kleiber.model.architectures import ARCHITECTURES
 from kleiber.model.config import ModelConfig
 from kleiber.model.networks import network
 from kleiber.model.weights import load_model, load_weights
+from kleiber.tokens.kinds import load
 from kleiber.tokens.train import train_tokenizer
 
 pytest.importorskip("transformers")
@@ -33,26 +34,37 @@ import sys
 sys.modules["kleiber"] = None
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
-folder, out = sys.argv[1:]
+out, *folders = sys.argv[1:]
 ids, mask = torch.load(out)
-model = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()
-features = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
-classes = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True, num_labels=4)
-words = AutoTokenizer.from_pretrained(folder)("ACGTTGCAAC")["input_ids"]
-with torch.no_grad():
-    logits, hidden = model(ids, attention_mask=mask).logits, features(ids, attention_mask=mask).last_hidden_state
-    assert classes(ids, attention_mask=mask, labels=torch.tensor([0, 1, 3])).loss.isfinite()
-    torch.save((logits, hidden, words), out)
+found = []
+for folder in folders:
+    model = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()
+    features = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+    classes = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True, num_labels=4)
+    words = AutoTokenizer.from_pretrained(folder)("ACGTTGCAAC")["input_ids"]
+    with torch.no_grad():
+        logits, hidden = model(ids, attention_mask=mask).logits, features(ids, attention_mask=mask).last_hidden_state
+        assert classes(ids, attention_mask=mask, labels=torch.tensor([0, 1, 3])).loss.isfinite()
+    found.append((logits, hidden, words))
+torch.save(found, out)
 """
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def made(request, tmp_path_factory):
-    """A checkpoint of ours with its tokenizer, the network, and what was exported of them."""
+@pytest.fixture(scope="module")
+def all_made(tmp_path_factory):
+    """Of each network a checkpoint of ours with its tokenizer, the network, and what was exported of them."""
+    return {architecture: make(tmp_path_factory.mktemp(architecture), architecture) for architecture in ARCHITECTURES}
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def made(request, all_made):
+    return all_made[request.param]
+
+
+def make(folder, architecture):
     from kleiber.model.hub import export_model
 
-    folder = tmp_path_factory.mktemp("hub")
-    shape = replace(SHAPE, architecture=request.param)
+    shape = replace(SHAPE, architecture=architecture)
     model = network(shape)
     model.initialise(4)
     with torch.no_grad():
@@ -63,7 +75,7 @@ def made(request, tmp_path_factory):
     data = safetensors.torch.save(weights, {"position": json.dumps(asdict(shape))})
     (folder / "ours" / "model.safetensors").write_bytes(data)
     train_tokenizer("3mer", np.empty((0, 0), np.uint8)).save(folder / "ours" / "tokenizer.json")
-    export_model(folder / "ours", folder / "exported", folder / "ours" / "tokenizer.json")
+    export_model(folder / "ours", folder / f"{architecture}-exported", folder / "ours" / "tokenizer.json")
     return folder, model.eval()
 
 
@@ -77,28 +89,32 @@ def close(a, b):
     torch.testing.assert_close(a[real], b[real], atol=1e-5, rtol=0)
 
 
-def test_without_kleiber(made, tmp_path):
-    folder, model = made
+def exported(folder):
+    return next(folder.glob("*-exported"))
+
+
+def test_without_kleiber(all_made, tmp_path):
+    """One process reads all."""
     torch.save((IDS, MASK), tmp_path / "x.pt")
     environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", WITHOUT_KLEIBER, str(folder / "exported"), str(tmp_path / "x.pt")]
+    folders = [str(exported(folder)) for folder, _ in all_made.values()]
+    command = [sys.executable, "-c", WITHOUT_KLEIBER, str(tmp_path / "x.pt"), *folders]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    logits, hidden, words = torch.load(tmp_path / "x.pt", weights_only=True)
-    close(logits, expected(model))
-    with torch.no_grad():
-        close(hidden, model.bert(IDS, MASK))
-    from kleiber.tokens.kinds import load
-
-    ids = load(folder / "ours" / "tokenizer.json").encode(np.frombuffer(b"ACGTTGCAAC", np.uint8))
-    assert words == [1, *ids.tolist(), 2]
+    found = torch.load(tmp_path / "x.pt", weights_only=True)
+    for (folder, model), (logits, hidden, words) in zip(all_made.values(), found, strict=True):
+        close(logits, expected(model))
+        with torch.no_grad():
+            close(hidden, model.bert(IDS, MASK))
+        ids = load(folder / "ours" / "tokenizer.json").encode(np.frombuffer(b"ACGTTGCAAC", np.uint8))
+        assert words == [1, *ids.tolist(), 2]
 
 
 def test_with_kleiber_and_saved_again(made, tmp_path):
     from kleiber.model.pretrained import DNABERT2ForMaskedLM, DNABERT2ForSequenceClassification, DNABERT2Model
 
     folder, model = made
-    loaded = DNABERT2ForMaskedLM.from_pretrained(folder / "exported").eval()
+    loaded = DNABERT2ForMaskedLM.from_pretrained(exported(folder)).eval()
     found = loaded(IDS, attention_mask=MASK, labels=IDS)
     close(found.logits, expected(model))
     loss = torch.nn.functional.cross_entropy(found.logits.flatten(0, 1), IDS.flatten())

@@ -18,6 +18,7 @@ tokens = [4e3, 8e3]
 [train]
 length = 32
 batch = 8
+eval_rows = 60
 [fit]
 bootstrap = 100
 """

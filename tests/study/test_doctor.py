@@ -8,9 +8,9 @@ from importlib import metadata
 
 import pytest
 
+from inprocess import kleiber
 from kleiber.study import doctor as room
 from kleiber.study.doctor import advice, examine
-from study.conftest import kleiber
 
 SOUND = {
     "packages": {"numpy": "2.4"},

@@ -15,13 +15,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kleiber.errors import DataError, KleiberError
+from inprocess import kleiber
+from kleiber.errors import ConfigError, DataError, KleiberError
 from kleiber.scaling.observations import Observations
 from kleiber.storage import write_manifest
 from kleiber.study.beside import tokenizer_beside
+from kleiber.study.config import load_study
 from kleiber.study.run import run_study
+from kleiber.study.stages import territory
 from report.browser import Browser, find
-from study.conftest import LADDER, kleiber
+from study.conftest import LADDER
+from study.conftest import kleiber as typed
 
 STUDY = (
     """
@@ -95,7 +99,7 @@ def study(tmp_path_factory, genome) -> Path:
 @pytest.fixture(scope="module")
 def scored(study) -> Path:
     """The output folder of the study, run once without interruption."""
-    result = kleiber("run", study, "--out", study.parent / "out")
+    result = typed("run", study, "--out", study.parent / "out")
     assert result.returncode == 0, result.stderr
     assert "scored downstream" in result.stderr
     return study.parent / "out"
@@ -220,6 +224,16 @@ def test_what_tasks_cannot_use_is_refused_before_anything_is_trained(genome, tmp
     with pytest.raises(KleiberError, match=says):
         run_study(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_asks_for_the_files_of_tasks_where_the_genome_is_here(genome, tmp_path):
+    path = write_inputs(tmp_path, genome)
+    assert territory(load_study(path))
+    (tmp_path / "piece.vcf").unlink()
+    with pytest.raises(ConfigError, match=r"no file .*piece.vcf, which \[downstream\] piece of the study names"):
+        territory(load_study(path))
+    path.write_text(path.read_text().replace('reference = "embedded"', 'reference = "elsewhere.fa"', 1))
+    assert territory(load_study(path)) == []
 
 
 def test_the_command_says_so_without_a_traceback(genome, tmp_path):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from study.conftest import TOY, kleiber
+from inprocess import kleiber
+from study.conftest import TOY
 from study.slurm import ask, free_port, missing, slurm
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -38,9 +39,7 @@ def test_scripts_parse_and_say_how_they_are_used(script):
 def test_an_array_of_slurm_with_requeues(toy_study, finished, tmp_path, monkeypatch):
     """The last task is too long for its minute: Slurm asks it to stop, it saves, queues again and goes on."""
     study, out = tmp_path / "study.toml", tmp_path / "out"
-    study.write_text(
-        TOY.replace("tokens = [4e3, 8e3]", "tokens = [1e6, 2e6]").replace("[train]", "[train]\neval_rows = 50")
-    )
+    study.write_text(TOY.replace("tokens = [4e3, 8e3]", "tokens = [1e6, 2e6]"))
     with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as folder, slurm(Path(folder)) as environment:
         environment |= {"PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
         limits = ["--array=1-4", "--cpus-per-task=1", "--time=1", "--signal=B:USR1@30"]

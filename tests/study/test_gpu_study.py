@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from inprocess import kleiber
 from kleiber.study.config import load_study
 from kleiber.study.plan import plan
-from study.conftest import kleiber
 
 STUDY = Path(__file__).resolve().parents[2] / "studies" / "gpu.toml"
 ORDER = 0.6  # of the rates in the package, which are DNABERT-2's: the least that the other network should reach

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from study.conftest import kleiber
+from inprocess import kleiber
 
 LENGTH = 40_000  # of every chromosome
 LADDER = """

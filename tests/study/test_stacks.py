@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inprocess import kleiber
 from kleiber.errors import ConfigError, StateError
 from kleiber.model.config import shape_for
 from kleiber.study import clock, training
@@ -27,7 +28,7 @@ from kleiber.study.rates import measured_rate
 from kleiber.study.run import sweep_study
 from kleiber.study.stacks import ladder_stacks, trial_stacks
 from kleiber.study.status import status
-from study.conftest import TOY, kleiber
+from study.conftest import TOY
 
 STACKED = TOY.replace("bpe64", "bpe73").replace('sizes = ["0.01M", "0.02M"]', 'sizes = ["0.01M"]\nseeds = 2\nstack = 4')
 

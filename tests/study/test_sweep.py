@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from inprocess import kleiber
 from kleiber.errors import ConfigError
-from study.conftest import kleiber
 
 
 def states(study, out) -> list[str]:
@@ -18,26 +18,23 @@ def states(study, out) -> list[str]:
     return [run["state"] for run in json.loads(result.stdout)]
 
 
-def test_tasks_side_by_side_make_the_same_study(finished, toy_study, tmp_path):
+def test_tasks_of_any_number_and_order_make_the_same_study(finished, toy_study, tmp_path):
+    """Two of four begin together, with nothing there; a third has its share, and one of two takes what is left."""
     out = tmp_path / "out"
     assert states(toy_study, out) == ["missing"] * 4
     command = [sys.executable, "-m", "kleiber", "sweep", str(toy_study), "--out", str(out), "--task"]
-    tasks = [subprocess.Popen([*command, f"{i}/2"], stderr=subprocess.PIPE, text=True) for i in (1, 2)]
+    tasks = [subprocess.Popen([*command, f"{i}/4"], stderr=subprocess.PIPE, text=True) for i in (4, 2)]
     for task in tasks:
-        _, errors = task.communicate(timeout=300)
+        _, errors = task.communicate(timeout=900)
         assert task.returncode == 0, errors
+    assert states(toy_study, out) == ["missing", "done", "missing", "done"]
+    shown = kleiber("status", toy_study, "--out", out).stdout
+    assert "2 done" in shown
+    assert "2 missing" in shown
+    assert kleiber("sweep", toy_study, "--out", out, "--task", "1/2").returncode == 0
     assert states(toy_study, out) == ["done"] * 4
     assert kleiber("run", toy_study, "--out", out).returncode == 0
     assert (out / "observations.csv").read_bytes() == (finished / "observations.csv").read_bytes()
-
-
-def test_a_share_and_its_status(toy_study, tmp_path):
-    out = tmp_path / "out"
-    assert kleiber("sweep", toy_study, "--out", out, "--task", "2/4").returncode == 0
-    assert states(toy_study, out) == ["missing", "done", "missing", "missing"]
-    shown = kleiber("status", toy_study, "--out", out).stdout
-    assert "1 done" in shown
-    assert "3 missing" in shown
 
 
 def test_the_tasks_of_a_slurm_array(monkeypatch):

@@ -12,15 +12,22 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-SCRIPT = str(Path(__file__).with_name("distributed.py"))
+from train import distributed
+
+TOGETHER = {
+    "ddp": (),
+    "ddp-micro": ("--micro", "1"),
+    "fsdp2": ("--shard",),
+    "fsdp2-dnabert2": ("--shard", "--dnabert2"),
+}
 
 
 def torchrun(n: int, *arguments: object) -> int:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONWARNINGS": "ignore"}
     environment["PYTHONFAULTHANDLER"] = "1"  # where a process was that a signal ended
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--master-port", "0"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", SCRIPT, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", distributed.__file__, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     print(done.stdout, done.stderr)  # for whoever looks at a failure
     return done.returncode
 
@@ -35,32 +42,40 @@ def store(embedded):
     return embedded[1].path
 
 
-@pytest.fixture(scope="module", params=[(), ("--dnabert2",)], ids=["shortconv", "dnabert2"])
-def alone(request, store, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    assert torchrun(1, store, folder, *request.param) == 0
-    return request.param, folder
+@pytest.fixture(scope="module")
+def alone(embedded, tmp_path_factory):
+    """The folder of each network's run, trained in this process."""
+    folders = {network: tmp_path_factory.mktemp("alone") / "run" for network in ("", "--dnabert2")}
+    for network, folder in folders.items():
+        distributed.train(embedded[1], [str(folder), *filter(None, [network])])
+    return folders
 
 
-@pytest.mark.parametrize("options", [(), ("--shard",), ("--micro", "1")], ids=["ddp", "fsdp2", "ddp-micro"])
-def test_two_processes_are_one(options, store, alone, tmp_path):
-    network, alone = alone
-    if network and options != ("--shard",):
-        pytest.skip("the parts that differ are sharded; what is not is tested with the other network")
-    options += network
-    assert torchrun(2, store, tmp_path / "two", *options) == 0
-    found, expected = metrics(tmp_path / "two"), metrics(alone)
+@pytest.fixture(scope="module")
+def together(store, tmp_path_factory):
+    """The folder of each run of two processes, which train one after the other: to start them takes the longest."""
+    folders = {name: tmp_path_factory.mktemp("together") / "run" for name in TOGETHER}
+    runs = [("+", folders[name], *options) for name, options in TOGETHER.items()]
+    assert torchrun(2, store, *(word for run in runs for word in run)) == 0
+    return folders
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_two_processes_are_one(name, alone, together):
+    """What is not sharded is tested with one network: the parts in which they differ are alike otherwise."""
+    two, alone = together[name], alone["--dnabert2" if "--dnabert2" in TOGETHER[name] else ""]
+    found, expected = metrics(two), metrics(alone)
     assert len(found) == len(expected) == 44  # the trunk's 32, cooldowns of 4 and 8
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(np.array(found)[:, 0], np.array(expected)[:, 0], atol=1e-5)
-    gradients = [load_file(folder / "gradients.safetensors") for folder in (tmp_path / "two", alone)]
+    gradients = [load_file(folder / "gradients.safetensors") for folder in (two, alone)]
     assert len(gradients[1]) > 20
     largest = max(gradient.abs().max() for gradient in gradients[1].values())
     for name, gradient in gradients[1].items():  # some are zero in theory: measured by the largest of all
         assert (gradients[0][name] - gradient).abs().max() < 1e-5 * largest, name
-    rows = [json.loads((folder / "rows.json").read_bytes())["rows"] for folder in (tmp_path / "two", alone)]
+    rows = [json.loads((folder / "rows.json").read_bytes())["rows"] for folder in (two, alone)]
     assert [row["loss"] for row in rows[0]] == pytest.approx([row["loss"] for row in rows[1]], abs=1e-5)
-    assert (tmp_path / "two" / "manifest.json").exists()
+    assert (two / "manifest.json").exists()
 
 
 @pytest.mark.slow

@@ -140,7 +140,7 @@ def test_a_recorded_run_is_resumed_to_the_same_bits(setting, tmp_path, like_a_gp
         if left and self.step == left[0]:
             left.pop(0)
             raise Killed
-        update(self, batch, rates)
+        return update(self, batch, rates)
 
     monkeypatch.setattr(loop._Training, "_update", dying)
     for _ in range(3):

@@ -286,8 +286,10 @@ def test_what_one_step_cannot_train_is_refused(parts, tmp_path):
     dropped = [
         replace(m, run=replace(m.run, model=replace(m.run.model, dropout=0.1))) for m in members(parts, tmp_path)
     ]
-    with pytest.raises(ConfigError, match=r"\[train\] dropout cannot be trained at once"):
+    with pytest.raises(ConfigError, match=r"\[train\] dropout = 0.1 cannot be trained at once"):
         train_stack(dropped, tmp_path / "stack")
+    with pytest.raises(ConfigError, match=r"\[train\] compile = true cannot be trained at once"):
+        train_stack(members(parts, tmp_path, compile=True), tmp_path / "stack")
 
 
 def test_budgets_without_a_trunk_begin_anew(parts, tmp_path):

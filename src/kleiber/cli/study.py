@@ -131,7 +131,7 @@ def plan(
     Parameters
     ----------
     study
-        The study file; the data that it names need not be there.
+        The study file; the data that it names need not be there. Where its FASTA is, its other files have to be, too.
     out
         The output folder, for what it knows of the data already; ``out/NAME`` by default.
     gpu

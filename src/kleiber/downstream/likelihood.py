@@ -25,7 +25,7 @@ from kleiber.downstream.alleles import CLS, SEP, Laid
 from kleiber.downstream.tables import Labelled
 from kleiber.tokens.tokenizer import Tokenizer
 
-__all__ = ["Precision", "allele_scores", "embedded_tables", "embeddings"]
+__all__ = ["Precision", "allele_scores", "embedded_tables", "embeddings", "side_by_side"]
 
 Precision = Literal["fp32", "bf16"]
 AT_ONCE = {"cpu": 16}  # rows, and OTHERWISE on what is no processor
@@ -93,7 +93,7 @@ def _log_likelihoods(model: Any, laid: Laid, precision: Precision) -> dict[tuple
         return list(zip(keys, values.tolist(), strict=True))
 
     shapes = {row: (len(laid.masked[row][0]), len(laid.masked[row][1])) for row in wanted}
-    return dict(pair for batch in _side_by_side(model, scored, _together(shapes, device)) for pair in batch)
+    return dict(pair for batch in side_by_side(model, scored, _together(shapes, device)) for pair in batch)
 
 
 def embeddings(
@@ -130,7 +130,7 @@ def embeddings(
     hooks = [layer.register_forward_hook(keep) for layer in layers]
     try:
         lengths = {i: len(row) for i, row in enumerate(rows)}
-        for which, vectors in _side_by_side(model, embedded, _together(lengths, device)):
+        for which, vectors in side_by_side(model, embedded, _together(lengths, device)):
             found[which] = vectors
     finally:
         for hook in hooks:
@@ -159,8 +159,11 @@ def _together(keys: dict, device: torch.device) -> list[list[int]]:
     return [which[at : at + most] for _, which in sorted(by_key.items()) for at in range(0, len(which), most)]
 
 
-def _side_by_side(model: Any, work: Callable[[Batch], Result], batches: Iterable[Batch]) -> Iterator[Result]:
-    """Yield what the work on each batch gives, in their order; attention is fused meanwhile."""
+def side_by_side(model: Any, work: Callable[[Batch], Result], batches: Iterable[Batch]) -> Iterator[Result]:
+    """Yield what the work on each batch gives, in their order; attention is fused meanwhile.
+
+    On a processor a batch takes one thread, and as many run at once as torch has threads; else one after the other.
+    """
 
     @torch.inference_mode()
     def alone(batch: Batch) -> Result:

@@ -1,4 +1,4 @@
-"""What a study file may say of genomes, samples, populations and stacks: refused here, before anything is read.
+"""What a study file may say of genomes, samples, populations, stacks and tasks: refused here, before anything is read.
 
 Beside `kleiber.study.config`, which holds the tree, for a file is read in a sitting.
 """
@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NoReturn
 
 from kleiber.corpus.strategies import STRATEGIES
+from kleiber.downstream.config import Task
+from kleiber.errors import ConfigError, MissingDependency
 from kleiber.genome.rules import POLICIES
 from kleiber.study.tables import Arm, Genome
-from kleiber.train.config import TrainConfig
+from kleiber.train.config import TrainConfig, alone_by
 
-__all__ = ["check_genome", "check_stack"]
+__all__ = ["check_genome", "check_stack", "check_tasks"]
 
 MOST_AT_ONCE = 1024  # runs of a stack
 EXACT = 1e-6  # shares may miss a sum of 1 by so much: three thirds
@@ -59,22 +63,30 @@ def check_stack(stack: int, train: TrainConfig, refuse: Callable[[str, str], NoR
     """Refuse stacks of runs that cannot be trained at once; `refuse` as `check_genome` has it."""
     if not 1 <= stack <= MOST_AT_ONCE:
         refuse("[ladder] stack", f"must be 1 to {MOST_AT_ONCE:,} runs, not {stack}.")
-    if stack == 1:
-        return
-    asked = {
-        "dropout": train.dropout > 0,
-        "original": train.original,
-        "compile": train.compile,
-        "attention": train.attention not in ("auto", "matmul"),
-        "optimizer": train.optimizer not in ("adamw", "muon"),
-    }
-    if keys := [key for key, is_asked in asked.items() if is_asked]:
-        value = str(getattr(train, keys[0])).lower()
+    if stack > 1 and (key := alone_by(train)):
         refuse(
             "[ladder] stack",
-            f"= {stack} trains runs at once, and those with [train] {keys[0]} = {value} can only be trained alone.\n"
+            f"= {stack} trains runs at once, and those with [train] {key} can only be trained alone.\n"
             f"  Leave one of the two out.",
         )
+
+
+def check_tasks(tasks: Mapping[str, Task]) -> None:
+    """Refuse tasks whose files or packages are not there; takes no time.
+
+    Raises
+    ------
+    ConfigError
+        When a file is missing; names the task.
+    MissingDependency
+        When tables are to be probed without scikit-learn.
+    """
+    for name, task in tasks.items():
+        for path in task.files:
+            if not Path(path).is_file():
+                raise ConfigError(f"There is no file {path}, which [downstream] {name} of the study names.")
+        if task.train and find_spec("sklearn") is None:
+            raise MissingDependency("scikit-learn", "downstream")
 
 
 def _check_assemblies(genome: Genome, arms: Mapping[str, Arm], refuse: Callable[[str, str], NoReturn]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from kleiber.downstream.labels import Choice, Harmful, Labels
 from kleiber.downstream.statistics import Estimate, cluster_numbers, estimate, spearman
 from kleiber.downstream.tables import Tables, read_tables
 from kleiber.downstream.variants import VariantFile
-from kleiber.errors import ConfigError, MissingDependency
 from kleiber.genome.reference import Reference
 from kleiber.storage import fingerprint, read_manifest, with_nulls, write_atomic, write_manifest
 from kleiber.study import stages, training
@@ -30,27 +28,9 @@ from kleiber.study.config import Study
 from kleiber.study.progress import Narrator
 from kleiber.train.config import Run
 
-__all__ = ["RESULTS", "check_tasks", "joined", "prepare_tasks", "score_downstream", "summary"]
+__all__ = ["RESULTS", "joined", "prepare_tasks", "score_downstream", "summary"]
 
 RESULTS, OPPONENTS = "downstream.json", "opponents.json"
-
-
-def check_tasks(study: Study) -> None:
-    """Refuse tasks whose files or packages are not there; takes no time.
-
-    Raises
-    ------
-    ConfigError
-        When a file is missing; names the task.
-    MissingDependency
-        When tables are to be probed without scikit-learn.
-    """
-    for name, task in study.downstream.items():
-        for path in task.files:
-            if not Path(path).is_file():
-                raise ConfigError(f"There is no file {path}, which [downstream] {name} of the study names.")
-        if task.train and find_spec("sklearn") is None:
-            raise MissingDependency("scikit-learn", "downstream")
 
 
 def prepare_tasks(study: Study, out: Path) -> None:

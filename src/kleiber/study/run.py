@@ -16,6 +16,7 @@ from kleiber.errors import ConfigError, KleiberError, StateError
 from kleiber.genome.reference import reference_changes
 from kleiber.storage import locked, read_manifest, write_atomic, write_manifest
 from kleiber.study import analysis, downstream, stages, training
+from kleiber.study.checks import check_tasks
 from kleiber.study.config import EMBEDDED, Study, load_study
 from kleiber.study.engine import POOL, Engine
 from kleiber.study.machine import machine
@@ -111,7 +112,7 @@ def _begin(study: Study, path: Path, out: Path, say: Narrator) -> None:
         say.line(f"{named} or its panel is not there: the study reads the embedded data instead.")
     try:
         with say.stage("genome"):
-            downstream.check_tasks(study)
+            check_tasks(study.downstream)
             reference, panel = stages.genome(study, out, say.line)
             downstream.prepare_tasks(study, out)
     except KleiberError:

@@ -26,6 +26,7 @@ from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
 from kleiber.genome.sources import DATA, catalogue, data_folders, source_files
 from kleiber.storage import fingerprint, is_unchanged, read_manifest, staged_folder, write_atomic, write_manifest
+from kleiber.study.checks import check_tasks
 from kleiber.study.config import EMBEDDED, Genome, Study
 from kleiber.study.plan import Plan, plan
 from kleiber.study.populations import arm_samples, panel_samples, side_files
@@ -139,18 +140,22 @@ def genome(study: Study, out: Path, tell: Callable[[str], None] = lambda text: N
 def territory(study: Study) -> list[str]:
     """Say what a study will read of its FASTA.
 
-    Nothing where the file is not here, or cannot be looked at quickly.
+    Nothing where the file is not here, or cannot be looked at quickly. Where it is here, so has to be all else that the
+    study names.
 
     Raises
     ------
     ConfigError, DataError
-        When a region is none of the FASTA, or one side of the split is empty.
+        When a region is none of the FASTA, one side of the split is empty, or a file is missing.
+    MissingDependency
+        When a task needs a package that is not installed.
     """
     try:
         fasta, _ = genome_files(study)
     except ConfigError:
         return []
     side_files(study)
+    check_tasks(study.downstream)
     told: list[str] = []
     tell_territory(study, outline(fasta), told.append)
     return told

@@ -15,7 +15,7 @@ from itertools import pairwise
 from kleiber.errors import ConfigError
 from kleiber.model.config import BACKENDS, ModelConfig
 
-__all__ = ["OPTIMIZERS", "ORIGINAL_WINDOW", "PRECISIONS", "Branch", "Optimizer", "Run", "TrainConfig"]
+__all__ = ["OPTIMIZERS", "ORIGINAL_WINDOW", "PRECISIONS", "Branch", "Optimizer", "Run", "TrainConfig", "alone_by"]
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -200,6 +200,21 @@ class TrainConfig:
     def peak_lr(self, model: ModelConfig) -> float:
         """Return AdamW's peak learning rate at one size."""
         return self.base_lr * (model.n_params_non_embedding / self.lr_size) ** self.lr_exponent
+
+
+def alone_by(train: TrainConfig) -> str:
+    """Return the key and value by which runs can only be trained alone, such as ``"dropout = 0.1"``.
+
+    Empty where they can be trained at once, in a stack (`kleiber.train.stack`).
+    """
+    asked = {
+        "dropout": train.dropout > 0,
+        "original": train.original,
+        "compile": train.compile,
+        "attention": train.attention not in ("auto", "matmul"),
+        "optimizer": train.optimizer not in ("adamw", "muon"),
+    }
+    return next((f"{key} = {str(getattr(train, key)).lower()}" for key, is_asked in asked.items() if is_asked), "")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Train one run: a trunk, and from it a cooldown for each budget of data; plain torch.
 
 The run is one resumable unit: `metrics.jsonl` and `rows.json` hold the same bytes however often it was killed, because
-a checkpoint knows how long the metrics were when it was taken and everything random is a function of the step. The
-clock writes to a file of its own. Where a device works on its own, losses are read back every few steps. Rejected:
-Lightning, Accelerate and Trainer, whose hooks hide the thirty lines that matter here.
+a checkpoint knows how long the metrics were when it was taken and everything random is a function of the step. Here
+is the order of things alone: a step is `kleiber.train.step`, its loss `readings`, what a kill leaves `states`, what a
+run leaves `journal`, the score `scoring`. Rejected: Lightning, Accelerate and Trainer, whose hooks hide the thirty
+lines that matter here.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kleiber.corpus.sampling import Corpus
 from kleiber.errors import Stopped
 from kleiber.model.networks import network
 from kleiber.signals import stop_asked
-from kleiber.storage import naming, read_manifest, remove_partials
+from kleiber.storage import naming, read_manifest
 from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.train.ahead import Ahead, Rows
 from kleiber.train.batches import Batches
-from kleiber.train.checkpoint import load_state, restore, save_state, saved_precision, snapshot
+from kleiber.train.checkpoint import saved_precision
 from kleiber.train.clock import Clock, faster_precision
 from kleiber.train.config import Branch, Run
 from kleiber.train.devices import Devices, whole
@@ -35,8 +36,10 @@ from kleiber.train.evaluate import Evaluation
 from kleiber.train.intervals import Intervals
 from kleiber.train.journal import Journal
 from kleiber.train.original import OriginalBatches
+from kleiber.train.readings import Readings
 from kleiber.train.schedule import learning_rate
-from kleiber.train.scoring import score_model
+from kleiber.train.scoring import Scores, score_model
+from kleiber.train.states import States
 from kleiber.train.step import Step, no_memory
 from kleiber.train.trackers import Tracker
 
@@ -96,14 +99,13 @@ def train(
         run = replace(run, train=replace(run.train, precision=precision))
         with stop_asked() as stop, naming(folder):
             journal = Journal(run, folder, devices.is_first, tracker if devices.is_first else None)
-            training = _Training(journal, corpus, tokenizer, evaluation, progress, devices, stop, init, attention)
-            training.intervals = intervals
+            training = _Training(journal, corpus, tokenizer, devices, stop, progress, init, attention)
             try:
-                training.run_to_end()
+                training.run_to_end(lambda model: score_model(model, evaluation, intervals))
             except torch.OutOfMemoryError as error:
                 raise no_memory(run, training.take.rows_at_once, devices, error) from error
         if devices.is_first:
-            training.journal.complete(corpus, tokenizer, training.diverged)
+            journal.complete(corpus, tokenizer, training.readings.diverged)
         devices.wait()
     return json.loads((folder / "rows.json").read_bytes())["rows"]
 
@@ -117,36 +119,27 @@ def precision_of(asked: str, folder: Path, devices: Devices) -> str:
 
 
 class _Training:
-    """One run in progress.
-
-    On disk while it runs: ``trunk.safetensors`` (the trunk, at the latest where the current cooldown left it) and
-    ``cooldown.safetensors`` (a cooldown under way). Each knows how many budgets were done and how long the metrics
-    were when it was saved; going back to it cuts the metrics to that length.
-    """
+    """One run in progress: its parts, and how far it is."""
 
     def __init__(
         self,
         journal: Journal,
         corpus: Corpus,
         tokenizer: Tokenizer,
-        evaluation: Evaluation,
-        progress: Callable[[float], None] | None,
         devices: Devices,
         stop: threading.Event,
-        init: dict[str, torch.Tensor] | None,
+        progress: Callable[[float], None] | None,
+        init: dict[str, Tensor] | None,
         attention: str,
     ):
-        run, folder = journal.run, journal.folder
-        self.run, self.folder, self.evaluation, self.journal = run, folder, evaluation, journal
-        self.progress, self.devices, self.stop = progress or (lambda share: None), devices, stop
-        self.clock = Clock(folder / "timing.jsonl", devices.device, run.train.precision)
-        self.diverged = 0  # the step at which the loss was no number any more
+        run = journal.run
+        self.run, self.journal, self.devices = run, journal, devices
+        self.progress = progress or (lambda share: None)
+        self.clock = Clock(journal.folder / "timing.jsonl", devices.device, run.train.precision)
         self.branches = run.branches()
-        self.intervals: Intervals | None = None
-        self.model = network(run.model)
-        kind = OriginalBatches if run.train.original else Batches
-        batches = kind(corpus, tokenizer, run.train, run.seed)
+        batches = (OriginalBatches if run.train.original else Batches)(corpus, tokenizer, run.train, run.seed)
         self.batches = Ahead(batches, devices.rows(run.train.batch), devices.device)
+        self.model = network(run.model)
         self.model.initialise(run.seed, batches.frequencies)
         if init is not None:
             self.model.load_state_dict(init)
@@ -154,14 +147,14 @@ class _Training:
         self.model.to(devices.device)
         self.take = Step(self.model, run, devices)
         self.optimizers = self.take.optimizers
-        self.unread: list[dict[str, Any]] = []  # lines of steps whose losses are on the device alone
-        self.outcomes = torch.zeros(devices.reads_every, 2, dtype=torch.float64, device=devices.device)
+        self.states = States(journal, self.take, devices)
+        self.readings = Readings(journal, devices, stop)
         self.step, self.n_bases = 0, 0
-        self.saved_at = time.monotonic()
 
-    def run_to_end(self) -> None:
-        """Go back to the last state on disk and train from there."""
-        in_cooldown = self._resume()
+    def run_to_end(self, score: Callable[[torch.nn.Module], Scores]) -> None:
+        """Go back to the last state on disk and train from there; `score` is asked of each annealed model."""
+        position, in_cooldown = self.states.resume()
+        self._stand_at(position)
         with self.batches, self.journal.opened():
             if self.step == 0:
                 self.take.fit(self.batches[0].tensors)
@@ -171,94 +164,47 @@ class _Training:
                     self._save("trunk")
                 in_cooldown = False
                 self._advance(branch, branch.end)
-                if self.diverged:
+                if self.readings.diverged:
                     break
-                self._finish(branch)
-                self._load("trunk")
-        self.devices.wait()
-        if self.devices.is_first:
-            for name in ("trunk", "cooldown"):
-                (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
-                remove_partials(self.folder / f"{name}.safetensors")
+                self._finish(branch, score)
+                self._stand_at(self.states.load("trunk"))
+        self.states.remove()
 
-    def _resume(self) -> bool:
-        """Restore what is on disk; say whether a cooldown is under way."""
-        length = self.journal.length
-        trunk = self._load("trunk")
-        if trunk and trunk["done"] == len(self.journal.rows):
-            length = trunk["metrics"]
-        found = load_state(self.folder / "cooldown.safetensors")
-        in_cooldown = found is not None and found[1]["done"] == len(self.journal.rows)
-        if found and in_cooldown:
-            length = found[1]["metrics"]
-            self._load("cooldown")
-        self.devices.wait()  # all have read before one writes
-        if self.devices.is_first:
-            self.journal.cut(length)
-        return in_cooldown
+    def _stand_at(self, position: dict[str, Any] | None) -> None:
+        if position is not None:
+            self.step, self.n_bases = position["step"], position["n_bases"]
 
     def _advance(self, branch: Branch | None, until: int) -> None:
         """Take optimizer steps up to `until`, on the trunk or in a cooldown."""
         finished = sum(b.end - b.start for b in self.branches[: len(self.journal.rows)])
-        while self.step < until and not self.diverged:
+        while self.step < until and not self.readings.diverged:
             rates = [
                 learning_rate(self.run.train, peak, self.branches[0], branch, self.step)
                 for peak in self.optimizers.peaks
             ]
             batch = self.batches[self.step]
-            self._update(batch, rates)
+            outcome = self._update(batch, rates)
             self.step += 1
             self.n_bases += int(batch.n_bases)
-            self.unread.append(self.journal.line(branch, self.step, rates[0], self.n_bases))
+            self.readings.keep(self.journal.line(branch, self.step, rates[0], self.n_bases), *outcome)
             self.clock.tick()
-            is_due, stop = self._read(self.step == until)
+            is_late = time.monotonic() - self.states.saved_at > CHECKPOINT_SECONDS
+            is_due, stop = self.readings.read(is_late, self.step == until)
             if self.step % 8 == 0:
                 self.progress((finished + self.step) / self.run.n_steps)
             if is_due or stop:
                 self._save("cooldown" if branch else "trunk")
-            if stop and not self.diverged:
+            if stop and not self.readings.diverged:
                 raise Stopped(f"{self.run.name} stopped at step {self.step:,}, and is saved; the same command goes on.")
 
-    def _update(self, batch: Rows, rates: list[float]) -> None:
-        """Take one optimizer step; its outcome stays on the device."""
-        loss, norm = self.take(batch.tensors, rates, self.step)
-        outcome = self.outcomes[len(self.unread)]
-        outcome[0].copy_(loss)
-        outcome[1].copy_(norm)
+    def _update(self, batch: Rows, rates: list[float]) -> tuple[Tensor, Tensor]:
+        """Take one optimizer step; its loss and norm stay on the device."""
+        return self.take(batch.tensors, rates, self.step)
 
-    def _read(self, is_last: bool) -> tuple[bool, bool]:
-        """Log the steps since the last reading when it is time to, up to the first whose loss is no number.
-
-        Parameters
-        ----------
-        is_last
-            Whether something else than a step comes next.
-
-        Returns
-        -------
-        What the processes agreed on: whether a checkpoint is due, and whether to stop.
-        """
-        is_due = self.devices.is_first and time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
-        asked, n = self.stop.is_set(), len(self.unread)
-        alone = not self.devices.is_distributed and (is_due or asked)  # several have to read together
-        if n < len(self.outcomes) and not (is_last or alone):
-            return False, False
-        losses, norms = self.outcomes[:n].T.tolist()
-        flags = [loss / self.devices.world for loss in losses] + [float(is_due), float(asked)]
-        *losses, due, stop = self.devices.agree(torch.tensor(flags, dtype=torch.float64)).tolist()
-        for line, loss, norm in zip(self.unread, losses, norms, strict=True):
-            line.update(loss=loss, grad_norm=norm)
-            self.journal.log(line)
-            if not isfinite(loss + norm):
-                self.diverged = line["step"]
-                break
-        self.unread.clear()
-        return due > 0, stop > 0
-
-    def _finish(self, branch: Branch) -> None:
+    def _finish(self, branch: Branch, score: Callable[[torch.nn.Module], Scores]) -> None:
         """Score an annealed model and record its observation."""
         self._write_time()
-        scores = score_model(self.model, self.evaluation, self.intervals)
+        scores = score(self.model)
         weights = {name: whole(tensor.detach()).cpu().clone() for name, tensor in self.model.named_parameters()}
         self.journal.add(
             branch,
@@ -270,46 +216,14 @@ class _Training:
             attention=self.model.bert.encoder.backend,
         )
 
+    def _save(self, name: str) -> None:
+        """Write a checkpoint; what has diverged is not kept: it would begin where the metrics do not end."""
+        if not self.readings.diverged:
+            self._write_time()
+            self.states.save(name, self.step, self.n_bases)
+
     def _write_time(self) -> None:
         if self.devices.is_first:
             tokens = self.run.train.batch * self.run.train.length
             how = {"rows_at_once": self.take.rows_at_once, "recorded": int(self.take.is_recorded)}
             self.clock.write(self.step, tokens, self.run.flops_per_step, **how)
-
-    def _save(self, name: str) -> None:
-        """Write a checkpoint; every process takes part, because parameters may be in pieces.
-
-        What has diverged is not kept: it would begin where the metrics do not end.
-        """
-        if self.diverged:
-            return
-        state = snapshot(self.model, self.optimizers)
-        self.saved_at = time.monotonic()
-        if self.devices.is_first:
-            self._write(name, state)
-        self.devices.wait()
-
-    def _write(self, name: str, state: dict[str, torch.Tensor]) -> None:
-        self._write_time()
-        position = {
-            "step": self.step,
-            "n_bases": self.n_bases,
-            "done": len(self.journal.rows),
-            "metrics": self.journal.sync(),
-            "rows_at_once": self.take.rows_at_once,
-            "precision": self.run.train.precision,
-        }
-        save_state(self.folder / f"{name}.safetensors", state, position)
-
-    def _load(self, name: str) -> dict[str, Any] | None:
-        """Restore one checkpoint and return its position, or None when there is none."""
-        found = load_state(self.folder / f"{name}.safetensors")
-        if found is None:
-            return None
-        state, position = found
-        self.devices.reshard(self.model)
-        restore(state, self.model, self.optimizers)
-        self.take.forget()
-        self.take.rows_at_once = position["rows_at_once"]
-        self.step, self.n_bases = position["step"], position["n_bases"]
-        return position

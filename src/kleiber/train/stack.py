@@ -32,7 +32,7 @@ from kleiber.train.ahead import Ahead, Rows
 from kleiber.train.batches import Batch, Batches
 from kleiber.train.checkpoint import load_state, save_state
 from kleiber.train.clock import Clock
-from kleiber.train.config import Branch, Run, TrainConfig
+from kleiber.train.config import Branch, Run, TrainConfig, alone_by
 from kleiber.train.devices import Devices
 from kleiber.train.evaluate import Evaluation
 from kleiber.train.intervals import Intervals
@@ -115,8 +115,7 @@ def _check(runs: Sequence[Run]) -> None:
                 raise ConfigError(
                     f"{first.name} and {run.name} cannot be trained at once: {what} differs.\n  {one}, and {other}."
                 )
-    if first.model.dropout or first.train.original:
-        key = "original" if first.train.original else "dropout"
+    if key := alone_by(replace(first.train, dropout=first.model.dropout)):
         raise ConfigError(
             f"Runs with [train] {key} cannot be trained at once.\n  Train each alone: [ladder] stack = 1."
         )
