@@ -187,7 +187,9 @@ def test_edges_that_move_a_or_are_missed(change, cut, held, first):
     assert found[0].a == 0.53
     assert found[1].says.startswith(f"the least D, left out, is missed by {one.error:.2g} nats, ")
     naive = not held and one.error <= witnesses.MISSED * one.luck
-    assert found[1].says.endswith("further than a naive guess" if naive else f"{one.error / one.luck:.2g} times what luck allows")
+    assert found[1].says.endswith(
+        "further than a naive guess" if naive else f"{one.error / one.luck:.2g} times what luck allows"
+    )
 
 
 def test_nothing_left_out_cannot_tell():
