@@ -63,7 +63,7 @@ TESTS: dict[str, tuple[list[str], dict[str, str]]] = {
 }
 """The own tests of each module, cheapest first, and what their environment has."""
 
-OPTIONS = [*"-x -q -p no:cacheprovider -W ignore::pytest.PytestAssertRewriteWarning -m".split(), "not slow"]
+OPTIONS = [*["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-m"], "not slow"]
 OPTIONS += ["-W", "ignore:overflow encountered in scalar:RuntimeWarning"]  # uint64 goes round, as compiled code has it
 ARITHMETIC, BITS = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}, {"BitOr", "BitAnd", "BitXor"}
 IDENTITY = {"Is", "IsNot"}
@@ -95,19 +95,19 @@ def is_fair(operator: str) -> bool:
 class Meaning(ast.NodeTransformer):
     """Take away what does not run, or only words a message."""
 
-    def visit_arg(self, node: ast.arg) -> ast.arg:  # noqa: D102
+    def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: D102, N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns, node.decorator_list = None, []
         return self.generic_visit(node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:  # noqa: D102, N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         node.annotation = ast.Constant(None)
         return self.generic_visit(node)
 
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.Constant:  # noqa: D102, N802
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.Constant:
         return ast.Constant("")
 
 

@@ -100,9 +100,9 @@ FACTOR = np.repeat([2.0, 1.5, 1.2], 3)  # what embeddings add to operations
 
 def test_exact_counts_of_operations_give_n():
     points = of(flops=6 * N * D * FACTOR)
-    assert points.N == pytest.approx(N * FACTOR)
+    assert pytest.approx(N * FACTOR) == points.N
     assert points.counted.tolist() == N.tolist()
-    assert points.C == pytest.approx(6 * points.N * points.D)
+    assert pytest.approx(6 * points.N * points.D) == points.C
     assert points.columns == {"N": "n_effective", "D": "D", "loss": "loss", "C": "flops", "counted": "N"}
     assert points.warnings[-1] == "N is C / 6D, 1.2 to 2 times 'N': column 'flops' counts operations exactly"
     assert points.cluster.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -120,7 +120,7 @@ def test_operations_that_are_a_mistake_are_refused_unless_they_are_exact():
     assert taken.C.tolist() == odd.tolist()
     assert taken.N.tolist() == N.tolist()
     same = of(flops=6 * N * D * 2, exact_flops=True)  # one factor for all sizes
-    assert same.N == pytest.approx(2 * N)
+    assert pytest.approx(2 * N) == same.N
     with pytest.raises(DataError, match="9 of 9 rows differ"):
         of(flops=6 * N * D * 2)
     near = of(flops=6 * N * D * 1.009)
@@ -129,14 +129,14 @@ def test_operations_that_are_a_mistake_are_refused_unless_they_are_exact():
 
 def test_tables_of_our_own_carry_both_counts():
     own = {"N": None, "D": None, "n_params_non_embedding": N, "n_tokens": D, "flops_6nd": 6 * N * D}
-    assert of(**own, flops=6 * N * D * 2).N == pytest.approx(2 * N)
+    assert pytest.approx(2 * N) == of(**own, flops=6 * N * D * 2).N
     odd = 6 * N * D * np.array([1.0, 1.3, 0.8] * 3)
     assert of(**own, flops=odd).C.tolist() == odd.tolist()
 
 
 def test_n_from_operations_and_data():
     points = of(N=None, flops=6 * N * D)
-    assert points.N == pytest.approx(N)
+    assert pytest.approx(N) == points.N
     assert points.columns["N"] == "C / 6D"
     assert said(points, "N is computed as C / 6D")
 
