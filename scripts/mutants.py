@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import gc
 import json
 import math
 import os
@@ -151,6 +152,7 @@ def run_tests(tree: Path, tests: list[str], environment: dict[str, str], seconds
     import numba
     import pytest
 
+    gc.freeze()  # pytest collects garbage several times, and there is none in the libraries
     os.setsid()
     os.chdir(tree)
     os.environ |= environment | {"PYTHONPATH": str(tree / "src"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
