@@ -4,10 +4,10 @@
     python scripts/mutants.py scaling/runs --again out/mutants.json
 
 A seed draws the mutants of each module, places first: a second change of one place is drawn when no place is left. A
-mutant counts when it changes what runs: annotations, decorators, and the words of f-strings do not. Each runs in a
-process forked with the libraries loaded already, on a private copy of the tree; `src` and `tests` are not touched.
+mutant counts when it changes what runs: annotations, decorators, and the words of f-strings do not. pytest collects a
+module's tests once; each mutant takes the module's place in a fork of that process, and no file is touched.
 Rejected: the tools' own runners, of which none draws by a seed (mutmut leaves out decorated functions, which all
-kernels are), and a bare `pytest` a mutant, which imports for longer than it tests.
+kernels are), and a bare `pytest` a mutant, which imports for twenty times as long as it tests.
 """
 
 from __future__ import annotations
@@ -21,98 +21,77 @@ import math
 import os
 import random
 import resource
-import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARIES = ["hypothesis", "numba", "numpy", "polars", "pysam", "pytest", "scipy.optimize", "scipy.stats", "torch"]
-INTERPRETED = {"NUMBA_DISABLE_JIT": "1"}  # kernels whose tests are small enough: compiling each mutant takes longer
-TABLES = ["tests/scaling/test_tables.py"]
-TABLES += [
-    f"--deselect=tests/scaling/test_tables.py::{name}"
-    for name in (
-        "test_any_text_is_a_table_or_refused",
-        "test_damaged_files_are_refused_in_words",
-        "test_one_table_in_many_dialects",
-    )
-]
-TESTS: dict[str, tuple[list[str], dict[str, str]]] = {
-    "scaling/runs": (["tests/scaling/test_runs.py", *TABLES], {}),
-    "scaling/observations": (["tests/scaling/test_observations.py", *TABLES], {}),
-    "scaling/numbers": (["tests/scaling/test_numbers.py", *TABLES], {}),
-    "scaling/witnesses": (["tests/scaling/test_witness_rules.py"], {}),
-    "scaling/solver": (["tests/scaling/test_solver.py"], INTERPRETED),
-    "corpus/draws": (["tests/corpus/test_sampling.py", "tests/corpus/test_strategies.py"], INTERPRETED),
-    "genome/edits": (
-        [
-            *(f"tests/genome/test_panel.py::{name}" for name in ("test_every_kind_of_record", "test_rules")),
-            "tests/genome/test_panel.py::test_records_that_make_no_sense",
-            "tests/genome/test_letters.py",
-            "--deselect=tests/genome/test_letters.py::test_letters_are_bases_codes_or_between_them",
-            "tests/genome/test_haplotypes.py::test_haplotypes_and_windows_equal_the_naive_twin",
-        ],
-        INTERPRETED,
-    ),
-    "train/schedule": (["tests/train/test_schedule.py"], {}),
+TABLES = "tests/scaling/test_tables.py"
+PROPERTIES = ("any_text_is_a_table_or_refused", "damaged_files_are_refused_in_words", "one_table_in_many_dialects")
+WHOLE_TABLES = [
+    TABLES,
+    *(f"--deselect={TABLES}::test_{name}" for name in PROPERTIES),
+]  # those take longer than the rest
+TESTS = {
+    "scaling/runs": ["tests/scaling/test_runs.py", *WHOLE_TABLES],
+    "scaling/observations": ["tests/scaling/test_observations.py", *WHOLE_TABLES],
+    "scaling/numbers": ["tests/scaling/test_numbers.py", *WHOLE_TABLES],
+    "scaling/witnesses": ["tests/scaling/test_witness_rules.py"],
+    "scaling/solver": ["tests/scaling/test_solver.py"],
+    "corpus/draws": ["tests/corpus/test_draws.py"],
+    "genome/edits": ["tests/genome/test_edits.py"],
+    "train/schedule": ["tests/train/test_schedule.py"],
 }
-"""The own tests of each module, cheapest first, and what their environment has."""
+"""The own tests of each module, cheapest first."""
 
-OPTIONS = [*["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-m"], "not slow"]
+KERNELS = ("scaling/solver", "corpus/draws", "genome/edits")  # interpreted: compiling each mutant would take longer
+OPTIONS = [
+    "-x",
+    "-q",
+    "-s",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:terminal",
+    "-m",
+    "not slow",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+]
 OPTIONS += ["-W", "ignore:overflow encountered in scalar:RuntimeWarning"]  # uint64 goes round, as compiled code has it
-ARITHMETIC, BITS = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}, {"BitOr", "BitAnd", "BitXor"}
-IDENTITY = {"Is", "IsNot"}
 GIGABYTES = 16  # of addresses that a mutant may use
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One change of a module: the operator that makes it, at which of its places, and what became of the lines."""
-
-    module: str
-    operator: str
-    occurrence: int
-    line: int
-    before: str
-    after: str
+KINDS = [{"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}, {"BitOr", "BitAnd", "BitXor"}, {"RShift", "LShift"}]
+KINDS += [{"Is", "IsNot"}, {"Eq", "NotEq", "Lt", "LtE", "Gt", "GtE"}]
 
 
 def is_fair(operator: str) -> bool:
     """Say whether an operator changes a meaning, and not a type: ``|`` of floats is an error that anything notices."""
     kind, *names = operator.split("_")
-    if kind == "ReplaceBinaryOperator":
-        return any(names[0] in group and names[1] in group for group in (ARITHMETIC, BITS, {"RShift", "LShift"}))
-    if kind == "ReplaceComparisonOperator":
-        return (names[0] in IDENTITY) == (names[1] in IDENTITY)
+    if kind in ("ReplaceBinaryOperator", "ReplaceComparisonOperator"):
+        return any(names[0] in group and names[1] in group for group in KINDS)
     return kind not in ("RemoveDecorator", "VariableReplacer", "VariableInserter")
 
 
-class Meaning(ast.NodeTransformer):
-    """Take away what does not run, or only words a message."""
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.annotation = None
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns, node.decorator_list = None, []
-        return self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        node.annotation = ast.Constant(None)
-        return self.generic_visit(node)
-
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.Constant:
-        return ast.Constant("")
+def meaning(code: str) -> str:
+    """Return what runs of a module but words of messages; nothing where it is no Python: ``**`` may be no power."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:
+        return ""
+    for node in ast.walk(tree):
+        for name, nothing in (("annotation", None), ("returns", None), ("decorator_list", [])):
+            if hasattr(node, name):
+                setattr(node, name, nothing)
+        if isinstance(node, ast.JoinedStr):
+            node.values = []
+    return ast.dump(tree)
 
 
-def drawn(module: str, source: str, count: int, seed: int) -> list[tuple[Mutant, str]]:
+def drawn(module: str, source: str, count: int, seed: int) -> list[dict]:
     """Draw mutants of a module, with their code: all places once before any is taken twice, and each meaning once."""
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.mutating import mutate_code
@@ -125,70 +104,115 @@ def drawn(module: str, source: str, count: int, seed: int) -> list[tuple[Mutant,
         for occurrence, begin in enumerate(places):
             by_place[begin].append((draw.random(), name, occurrence, begin[0]))
     ranked = sorted((rank, *one) for changes in by_place.values() for rank, one in enumerate(sorted(changes)))
-    seen, found = {meaning(source)}, []
+    seen, found = {"", meaning(source)}, []
     for _, _, name, occurrence, line in ranked:
-        code = mutate_code(source, provider[name](), occurrence)
-        means = meaning(code)
-        if means and means not in seen:
-            seen.add(means)
-            lines = [line for line in difflib.ndiff(source.splitlines(), code.splitlines()) if line[:2] in ("- ", "+ ")]
-            before, after = (" ".join(line[2:].strip() for line in lines if line[0] == sign) for sign in "-+")
-            found.append((Mutant(module, name, occurrence, line, before, after), code))
         if len(found) == count:
             break
+        code = mutate_code(source, provider[name](), occurrence)
+        if (means := meaning(code)) in seen:
+            continue
+        seen.add(means)
+        lines = [one for one in difflib.ndiff(source.splitlines(), code.splitlines()) if one[:2] in ("- ", "+ ")]
+        before, after = (" ".join(one[2:].strip() for one in lines if one[0] == sign) for sign in "-+")
+        found.append({"module": module, "operator": name, "occurrence": occurrence, "line": line})
+        found[-1] |= {"before": before, "after": after, "code": code}
     return found
 
 
-def meaning(code: str) -> str:
-    """Return what runs of a module; nothing where it is no Python: ``**`` of a dictionary is no power."""
-    try:
-        return ast.dump(Meaning().visit(ast.parse(code)))
-    except SyntaxError:
-        return ""
+class Forks:
+    """A plugin of pytest: once the tests are collected, run them in a fork a mutant, and in this process never."""
+
+    def __init__(self, module: str, mutants: list[dict]):
+        self.module, self.mutants = module, mutants
+
+    def pytest_runtestloop(self, session) -> bool | None:  # None: pytest's own loop goes on, in a fork
+        """Run the tests on the module as it is, and on each mutant; say what became of it, a line each."""
+        source = sys.modules[dotted(self.module)].__file__
+        if (whole := self.fork(Path(source).read_text(), 600)) is None:
+            return None
+        if whole[0] != "survived":
+            raise SystemExit(f"{self.module}: its tests fail without a mutant.")
+        print(f"{self.module}: {len(self.mutants)} mutants, {whole[1]:.2f} s without one", flush=True)
+        for one in self.mutants:
+            if (ended := self.fork(one.pop("code"), math.ceil(10 + 3 * whole[1]))) is None:
+                return None
+            one["outcome"], one["seconds"] = ended
+            print(f"  {ended[0]:8} {ended[1]:5.2f} s  {one['line']}: {one['before']}  →  {one['after']}", flush=True)
+        return True
+
+    def fork(self, code: str, seconds: int) -> tuple[str, float] | None:
+        """Return survived, killed or timeout with the processor's seconds; in the fork, with the code put in, None."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if (child := os.fork()) == 0:
+            self.in_fork(code, seconds)
+            return None
+        _, status = os.waitpid(child, 0)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        is_late = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL)
+        return "timeout" if is_late else "killed" if status else "survived", round(took, 2)
+
+    def in_fork(self, code: str, seconds: int) -> None:
+        gc.freeze()  # there is no garbage in the libraries
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+        resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
+        signal.alarm(60 * seconds)  # for what sleeps: a busy machine is no reason to call a mutant noticed
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        try:
+            take_place(sys.modules[dotted(self.module)], code)
+        except Exception:  # it cannot even be imported
+            os._exit(1)
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Leave a fork at once, with what its tests say."""
+        if os.getpid() != self.pid:
+            os._exit(int(exitstatus))
+
+    def pytest_sessionstart(self) -> None:
+        """Keep which process is no fork."""
+        self.pid = os.getpid()
 
 
-def run_tests(tree: Path, tests: list[str], environment: dict[str, str], seconds: int) -> None:
-    """Run tests in this process, on a copy of the tree, quietly, and leave with their exit code."""
-    import numba
+def dotted(module: str) -> str:
+    """Return what Python calls a module."""
+    return f"kleiber.{module.replace('/', '.')}"
+
+
+def take_place(module: ModuleType, code: str) -> None:
+    """Run code in a loaded module, and give what it defines to all that have imported it by name."""
+    before = dict(vars(module))
+    exec(compile(code, module.__file__ or "", "exec"), vars(module))
+    for other in list(sys.modules.values()):
+        if (getattr(other, "__file__", None) or "").startswith(str(ROOT)) and other is not module:
+            for name, value in list(vars(other).items()):
+                if name in before and before[name] is value:
+                    setattr(other, name, vars(module)[name])
+
+
+def run_module(module: str, mutants: list[dict]) -> list[dict]:
+    """Run a module's tests on mutants, in a process that has loaded nothing yet; return them with their outcomes."""
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+    os.environ |= {"NUMBA_DISABLE_JIT": str(int(module in KERNELS)), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     import pytest
+    from scipy.stats import binomtest
 
-    gc.freeze()  # pytest collects garbage several times, and there is none in the libraries
-    os.setsid()
-    os.chdir(tree)
-    os.environ |= environment | {"PYTHONPATH": str(tree / "src"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    numba.config.reload_config()
-    sys.path.insert(0, str(tree / "src"))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-    resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
-    output = os.open(tree.parent / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    code = pytest.main([*OPTIONS, *tests])
-    (tree.parent / "seconds").write_text(str(time.process_time()))
-    sys.exit(code)
-
-
-def outcome(tree: Path, module: str, seconds: int) -> tuple[str, float]:
-    """Run a module's tests on the tree as it is; return survived, killed or timeout, and the seconds that it took."""
-    for compiled in (tree / "src" / "kleiber" / module).parent.glob(f"__pycache__/{Path(module).name}.*.pyc"):
-        compiled.unlink()  # two mutants of one second and size would share it
-    began = time.monotonic()
-    process = get_context("forkserver").Process(target=run_tests, args=(tree, *TESTS[module], seconds))
-    process.start()
-    process.join(20 * seconds)  # for what sleeps: a busy machine is no reason to call a mutant noticed
-    is_late = process.exitcode is None
-    if is_late:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.join()
-    late = is_late or process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL)
-    return "timeout" if late else "killed" if process.exitcode else "survived", time.monotonic() - began
-
-
-def wilson(killed: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927)."""
-    z = 1.959964
-    middle, spread = killed + z * z / 2, z * math.sqrt(killed * (n - killed) / n + z * z / 4)
-    return (middle - spread) / (n + z * z), (middle + spread) / (n + z * z)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        tests = [str(ROOT / test) for test in TESTS[module] if not test.startswith("--")]
+        options = [test for test in TESTS[module] if test.startswith("--")]
+        where = [f"--rootdir={ROOT}", f"--config-file={ROOT / 'pyproject.toml'}", f"--basetemp={folder}/tests"]
+        code = pytest.main([*OPTIONS, *where, *options, *tests], [Forks(module, mutants)])
+    if code:
+        sys.exit(f"{module}: pytest ends with {code}.")
+    counts = Counter(one["outcome"] for one in mutants)
+    if n := len(mutants):
+        killed = n - counts["survived"]
+        low, high = binomtest(killed, n).proportion_ci(method="wilson")
+        share = f"{killed} of {n} killed ({counts['timeout']} by time): {killed / n:.0%}, 95 % {low:.0%} to {high:.0%}"
+        print(f"{module}: {share}", flush=True)
+    return mutants
 
 
 def main() -> None:
@@ -200,42 +224,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write what became of each mutant")
     parser.add_argument("--again", type=Path, help="run only the survivors of such a file, drawn alike")
     asked = parser.parse_args()
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
-    get_context("forkserver").set_forkserver_preload(["__main__", *LIBRARIES])
     earlier = json.loads(asked.again.read_text()) if asked.again else []
-    survivors = [one["mutant"] for one in earlier if one["outcome"] == "survived"]
+    survivors = {(one["module"], one["before"], one["after"]) for one in earlier if one["outcome"] == "survived"}
     results = []
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "out", "dist", "_build"))
-        if (ROOT.parent / "shared").is_dir():
-            (tree.parent / "shared").symlink_to(ROOT.parent / "shared")
-        for module in asked.modules:
-            path = tree / "src" / "kleiber" / f"{module}.py"
-            source = path.read_text()
-            chosen = drawn(module, source, asked.count, asked.seed)
-            chosen = [one for one in chosen if not asked.again or asdict(one[0]) in survivors]
-            outcome(tree, module, 600)  # fills caches
-            state, _ = outcome(tree, module, 600)
-            if state != "survived":
-                sys.exit(f"{module}: its tests fail without a mutant.\n{(tree.parent / 'output').read_text()[-3000:]}")
-            seconds = float((tree.parent / "seconds").read_text())
-            print(f"{module}: {len(chosen)} mutants, {seconds:.1f} s without one", flush=True)
-            for mutant, code in chosen:
-                path.write_text(code)
-                state, took = outcome(tree, module, math.ceil(10 + 3 * seconds))
-                results.append({"mutant": asdict(mutant), "outcome": state, "seconds": round(took, 1)})
-                print(f"  {state:8} {took:5.1f} s  {mutant.line}: {mutant.before}  →  {mutant.after}", flush=True)
-            path.write_text(source)
-            states = Counter(one["outcome"] for one in results if one["mutant"]["module"] == module)
-            killed, n = len(chosen) - states["survived"], len(chosen)
-            if n:
-                low, high = wilson(killed, n)
-                words = f"{killed} of {n} killed ({states['timeout']} by time)"
-                print(f"{module}: {words}, {killed / n:.0%}, 95 % {low:.0%} to {high:.0%}", flush=True)
-    if asked.json:
-        asked.json.parent.mkdir(parents=True, exist_ok=True)
-        asked.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    for module in asked.modules:
+        source = (ROOT / "src" / "kleiber" / f"{module}.py").read_text()
+        mutants = drawn(module, source, asked.count, asked.seed)
+        if asked.again:
+            mutants = [one for one in mutants if (module, one["before"], one["after"]) in survivors]
+        with get_context("spawn").Pool(1) as pool:
+            results += pool.apply(run_module, (module, mutants))
+        if asked.json:
+            asked.json.parent.mkdir(parents=True, exist_ok=True)
+            asked.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

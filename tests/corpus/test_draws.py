@@ -18,18 +18,22 @@ SEED, STREAM = np.uint64(5), np.uint64(9)
 
 
 class Drawn:
-    """A panel of one contig, and what a naive twin says of its four haplotypes."""
+    """A panel of one contig, and what a naive twin says of its haplotypes."""
 
-    def __init__(self, drawn: dict, folder, policy: str = "bcftools"):
+    def __init__(self, drawn: dict, folder, policy: str = "bcftools", begin: int = 0):
+        """Build it, and the twin of what stands from `begin` on."""
         fasta, vcf = oracle.write_panel(drawn, folder)
         reference = Reference.build(fasta, folder / "r")
         panel = Panel.build(reference, [vcf], folder / "p", PanelRules(policy=policy))
         self.store, self.reference = panel.store("c0"), reference.bases("c0")
         text = drawn["contigs"]["c0"]
-        self.length, self.slots = len(text), np.arange(4)
-        carried = [oracle.carried(drawn, "c0", slot // 2, slot % 2) for slot in range(4)]
-        self.bases = [oracle.haplotype(text, records, policy) for records in carried]
-        self.marked = [oracle.marked(text, records, policy) for records in carried]
+        self.length, self.n_slots = len(text), panel.n_slots
+        carried = [oracle.carried(drawn, "c0", slot // 2, slot % 2) for slot in range(self.n_slots)]
+        here = [[(at - begin, *alleles) for at, *alleles in records] for records in carried]
+        bases = [oracle.haplotype(text[begin:], records, policy) for records in here]
+        marked = [oracle.marked(text[begin:], records, policy) for records in here]
+        self.bases = [[(base, at + begin) for base, at in one] for one in bases]
+        self.marked = [[(at + begin, *what) for at, *what in one] for one in marked]
 
     def valid(self, slot: int, begin: int, end: int, reach: int, is_span: bool) -> list[int]:
         """Return the starts in [begin, end) that `reach` bases of it follow."""
@@ -116,35 +120,38 @@ def test_windows_are_copied_and_stretches_measured(panel):
             assert draws.span_length(panel.store, 4, slot, begin, end) == expected
 
 
-EDGE = {  # records about the end of the first tile, each on haplotypes of its own
-    "SNVs": [("C", "T", TILE), ("G", "A", TILE + 1)],
-    "an insertion and a deletion": [("C", "CTTT", TILE), ("GA", "G", TILE + 1)],
-    "a deletion across": [("CGA", "C", TILE)],
-    "a longer one": [("ACGAT", "A", TILE - 1)],
-}
+EDGE = [  # records about the end of the first tile, 1-based; each is of a haplotype alone, and of one with the next
+    ("C", "T", TILE),
+    ("C", "CTTT", TILE),
+    ("G", "GA", TILE + 1),
+    ("GA", "G", TILE + 1),
+    ("CGA", "C", TILE),
+    ("ACGAT", "A", TILE - 1),
+]
 
 
-@pytest.mark.parametrize("name", EDGE)
-def test_windows_about_the_end_of_a_tile(name, tmp_path):
+def test_windows_about_the_end_of_a_tile(tmp_path):
     text = "ACGT" * (TILE // 4 - 1) + "GGAC" + "GATT" * 4
+    n = len(EDGE)
     records = [
-        ("c0", at, ref, [alt], [[int(k == 0), int(k == 1)], [1, 0]]) for k, (ref, alt, at) in enumerate(EDGE[name])
+        ("c0", at, ref, [alt], [[int(k == sample), int(k in (sample, (sample + 1) % n))] for sample in range(n)])
+        for k, (ref, alt, at) in enumerate(EDGE)
     ]
-    assert all(text[at - 1 : at - 1 + len(ref)] == ref for ref, _, at in EDGE[name])
-    near = Drawn({"contigs": {"c0": text}, "records": records, "samples": ["S0", "S1"]}, tmp_path)
-    region = np.array([[TILE - 12, len(text)]])
-    near.marked = [[entry for entry in marked if entry[0] >= TILE - 20] for marked in near.marked]
-    near.bases = [[base for base in bases if base[1] >= TILE - 20] for bases in near.bases]
+    assert all(text[at - 1 : at - 1 + len(ref)] == ref for ref, _, at in EDGE)
+    drawn = {"contigs": {"c0": text}, "records": sorted(records), "samples": [f"S{k}" for k in range(n)]}
+    near = Drawn(drawn, tmp_path, "edits", TILE - 20)
+    begin, end = TILE - 12, len(text)
     for window in (1, 3, 6):
         for is_span in (False, True):
             total = 0
-            for slot in range(4):
-                starts = np.array(near.valid(slot, *region[0], window, is_span))
+            for slot in range(2 * n):
+                starts = np.array(near.valid(slot, begin, end, window, is_span))
                 told = np.zeros(len(starts), bool)
-                draws.hold_edit(near.store, 4, np.full(len(starts), slot), starts, window, is_span, told)
+                draws.hold_edit(near.store, 2 * n, np.full(len(starts), slot), starts, window, is_span, told)
                 assert told.tolist() == [near.holds(slot, s, window, is_span) for s in starts]
                 total += told.sum()
-            assert draws.count_holding(near.store, 4, near.slots, region, window, window, is_span) == total
+            slots, region = np.arange(2 * n), np.array([[begin, end]])
+            assert draws.count_holding(near.store, 2 * n, slots, region, window, window, is_span) == total
 
 
 ENDS, BEGINS, SPANS = np.array([0, 6, 26, 29]), np.array([100, 200, 300]), np.array([3, 5, 1])
@@ -166,7 +173,10 @@ def test_a_number_draws_its_candidate(way):
     used = np.zeros(n, np.uint64)
     region, rank, start = drawn(groups, chosen, used, n)
     candidates = [
-        (r, k, BEGINS[r] + s) for r in range(3) for k in range((ENDS[r + 1] - ENDS[r]) // SPANS[r]) for s in range(SPANS[r])
+        (r, k, BEGINS[r] + s)
+        for r in range(3)
+        for k in range((ENDS[r + 1] - ENDS[r]) // SPANS[r])
+        for s in range(SPANS[r])
     ]
     seen = set()
     for i in range(n):

@@ -183,7 +183,11 @@ def test_alleles_that_are_rare(rules, slots, present, reason):
 
 
 def test_records_without_calls_or_beside_the_filter():
-    some = [one(2, "C", "G", passes=False), one(3, "G", "T", has_calls=False, n_missing=9), one(4, "T", "A", n_missing=2)]
+    some = [
+        one(2, "C", "G", passes=False),
+        one(3, "G", "T", has_calls=False, n_missing=9),
+        one(4, "T", "A", n_missing=2),
+    ]
     assert decide(some).counts == {"records": 3, "without genotypes": 1, "missing": 2, "calls": 2}
     only = decide(some, PLAIN._replace(only_pass=True))
     assert only.counts == {"records": 3, "filtered": 1, "without genotypes": 1, "missing": 2, "calls": 1}
@@ -283,7 +287,10 @@ def test_symbolic_deletions_go_up_to_their_end(alt, stop, taken):
     assert found.edits == ([(2, stop, "", [0, 2], 2, 1)] if taken else [])
     assert found.counts == {"records": 1, **({"calls": 2} if taken else {"symbolic": 1})}
     assert decide([one(2, "C", alt, stop=stop)]).counts == {"records": 1, "symbolic": 1}
-    assert decide([one(2, "C", alt, (), stop=stop)], rules).counts == {"records": 1, "monomorphic" if taken else "symbolic": 1}
+    assert decide([one(2, "C", alt, (), stop=stop)], rules).counts == {
+        "records": 1,
+        "monomorphic" if taken else "symbolic": 1,
+    }
 
 
 def test_a_deletion_uses_all_bases_up_to_its_end():
@@ -347,7 +354,9 @@ def test_every_haplotype_takes_what_its_naive_twin_takes(seed, policy):
     for h in range(4):
         carried = oracle.carried(drawn, "c0", h // 2, h % 2)
         expected = [oracle.trimmed(*record) for record in oracle.accepted(carried, POLICIES[policy])]
-        assert [edit[:3] for edit in found.edits if h in edit[3]] == [edit for edit in expected if edit[0] < edit[1] or edit[2]]
+        assert [edit[:3] for edit in found.edits if h in edit[3]] == [
+            edit for edit in expected if edit[0] < edit[1] or edit[2]
+        ]
         n_calls, n_taken = n_calls + len(carried), n_taken + len(expected)
     assert found.counts.get("calls", 0) == n_calls
     assert found.counts.get("conflicts", 0) == n_calls - n_taken
