@@ -32,10 +32,7 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = "tests/scaling/test_tables.py"
 PROPERTIES = ("any_text_is_a_table_or_refused", "damaged_files_are_refused_in_words", "one_table_in_many_dialects")
-WHOLE_TABLES = [
-    TABLES,
-    *(f"--deselect={TABLES}::test_{name}" for name in PROPERTIES),
-]  # those take longer than the rest
+WHOLE_TABLES = [TABLES, *(f"--deselect={TABLES}::test_{name}" for name in PROPERTIES)]  # they take longer than the rest
 TESTS = {
     "scaling/runs": ["tests/scaling/test_runs.py", *WHOLE_TABLES],
     "scaling/observations": ["tests/scaling/test_observations.py", *WHOLE_TABLES],
@@ -49,20 +46,8 @@ TESTS = {
 """The own tests of each module, cheapest first."""
 
 KERNELS = ("scaling/solver", "corpus/draws", "genome/edits")  # interpreted: compiling each mutant would take longer
-OPTIONS = [
-    "-x",
-    "-q",
-    "-s",
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:terminal",
-    "-m",
-    "not slow",
-    "-W",
-    "ignore::pytest.PytestAssertRewriteWarning",
-]
-OPTIONS += ["-W", "ignore:overflow encountered in scalar:RuntimeWarning"]  # uint64 goes round, as compiled code has it
+OPTIONS = ["-xqs", "-pno:cacheprovider", "-mnot slow"]
+OPTIONS += ["-Wignore:overflow encountered in scalar:RuntimeWarning"]  # uint64 goes round, as compiled code has it
 GIGABYTES = 16  # of addresses that a mutant may use
 KINDS = [{"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}, {"BitOr", "BitAnd", "BitXor"}, {"RShift", "LShift"}]
 KINDS += [{"Is", "IsNot"}, {"Eq", "NotEq", "Lt", "LtE", "Gt", "GtE"}]
@@ -123,28 +108,35 @@ class Forks:
     """A plugin of pytest: once the tests are collected, run them in a fork a mutant, and in this process never."""
 
     def __init__(self, module: str, mutants: list[dict]):
-        self.module, self.mutants = module, mutants
+        self.name, self.mutants, self.process = f"kleiber.{module.replace('/', '.')}", mutants, os.getpid()
 
-    def pytest_runtestloop(self, session) -> bool | None:  # None: pytest's own loop goes on, in a fork
-        """Run the tests on the module as it is, and on each mutant; say what became of it, a line each."""
-        source = sys.modules[dotted(self.module)].__file__
-        if (whole := self.fork(Path(source).read_text(), 600)) is None:
+    def pytest_runtestloop(self) -> bool | None:
+        """Run the tests on the module as it is and on each mutant, a line each; None lets pytest run them in a fork."""
+        if (whole := self.fork(Path(sys.modules[self.name].__file__ or "").read_text(), 600)) is None:
             return None
         if whole[0] != "survived":
-            raise SystemExit(f"{self.module}: its tests fail without a mutant.")
-        print(f"{self.module}: {len(self.mutants)} mutants, {whole[1]:.2f} s without one", flush=True)
+            raise SystemExit(f"{self.name}: its tests fail without a mutant.")
+        print(f"{self.name}: {len(self.mutants)} mutants, {whole[1]:.2f} s without one", flush=True)
         for one in self.mutants:
-            if (ended := self.fork(one.pop("code"), math.ceil(10 + 3 * whole[1]))) is None:
+            if (ended := self.fork(one.pop("code"), math.ceil(2 + 5 * whole[1]))) is None:
                 return None
             one["outcome"], one["seconds"] = ended
             print(f"  {ended[0]:8} {ended[1]:5.2f} s  {one['line']}: {one['before']}  →  {one['after']}", flush=True)
         return True
 
     def fork(self, code: str, seconds: int) -> tuple[str, float] | None:
-        """Return survived, killed or timeout with the processor's seconds; in the fork, with the code put in, None."""
+        """Return survived, killed or timeout with the processor's seconds; in the fork, which has the code, None."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         if (child := os.fork()) == 0:
-            self.in_fork(code, seconds)
+            gc.freeze()  # there is no garbage in the libraries
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+            resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
+            signal.alarm(60 * seconds)  # for what sleeps: a busy machine is no reason to call a mutant noticed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            try:
+                take_place(sys.modules[self.name], code)
+            except Exception:  # it cannot even be imported
+                os._exit(1)
             return None
         _, status = os.waitpid(child, 0)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -152,32 +144,10 @@ class Forks:
         is_late = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL)
         return "timeout" if is_late else "killed" if status else "survived", round(took, 2)
 
-    def in_fork(self, code: str, seconds: int) -> None:
-        gc.freeze()  # there is no garbage in the libraries
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-        resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
-        signal.alarm(60 * seconds)  # for what sleeps: a busy machine is no reason to call a mutant noticed
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        try:
-            take_place(sys.modules[dotted(self.module)], code)
-        except Exception:  # it cannot even be imported
-            os._exit(1)
-
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Leave a fork at once, with what its tests say."""
-        if os.getpid() != self.pid:
+        if os.getpid() != self.process:
             os._exit(int(exitstatus))
-
-    def pytest_sessionstart(self) -> None:
-        """Keep which process is no fork."""
-        self.pid = os.getpid()
-
-
-def dotted(module: str) -> str:
-    """Return what Python calls a module."""
-    return f"kleiber.{module.replace('/', '.')}"
 
 
 def take_place(module: ModuleType, code: str) -> None:
