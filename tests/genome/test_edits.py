@@ -278,6 +278,11 @@ def test_codes_of_the_reference(code):
         ("<DUL>", 4, False),
         ("<BEL>", 4, False),
         ("<DELE>", 4, False),
+        ("<CEL>", 4, False),
+        ("<DAL>", 4, False),
+        ("<DEA>", 4, False),
+        ("<DEL;1>", 4, False),
+        ("<DEL0>", 4, False),
         ("<DE>", 4, False),
     ],
 )

@@ -33,8 +33,11 @@ def test_points_and_what_they_come_from():
     assert points.C.tolist() == pytest.approx((6 * N * D).tolist())
     assert points.columns == {"N": "N", "D": "D", "loss": "loss"}
     assert points.ranges() == {
-        "N": [1e7, 1e8], "D": [1e9, 9e9], "C": [pytest.approx(6e16), pytest.approx(5.4e18)], "loss": [min(LOSS), max(LOSS)],
-    }  # fmt: skip
+        "N": [1e7, 1e8],
+        "D": [1e9, 9e9],
+        "C": [pytest.approx(6e16), pytest.approx(5.4e18)],
+        "loss": [min(LOSS), max(LOSS)],
+    }
     assert points.row.tolist() == list(range(1, 10))
     assert (points.unique, points.se, points.counted) == (None, None, None)
     assert points.warnings == ("no column says which points are annealed; all are taken as final",)
@@ -59,6 +62,7 @@ def test_rows_that_are_not_annealed_go():
     none = of(annealed=[False] * 9)
     assert len(none) == 9
     assert not none.annealed
+    assert Observations(N, D, LOSS, 6 * N * D, np.arange(9), {}).annealed
     assert none.warnings == ("no row is annealed: losses of unfinished runs lie above those of finished ones",)
     assert of(annealed=[True] * 9).warnings == ()
 
@@ -149,6 +153,13 @@ def test_the_best_of_a_sweep_is_chosen_for_each_amount_of_unique_data():
     assert len(of(**steps)) == 9
 
 
+def test_of_batches_that_give_one_amount_the_best_counts():
+    halves = {"steps": np.r_[D / 2**20, D / 2**19], "batch_size": np.repeat([512, 256], 9), "seq_len": [2048] * 18}
+    points = of(N=np.tile(N, 2), D=None, loss=np.r_[LOSS, LOSS - 0.1], **halves)
+    assert points.row.tolist() == list(range(10, 19))
+    assert said(points, "batch_size varies between rows of one N and D")
+
+
 def test_small_numbers_may_be_millions():
     points = of(N=N / 1e6, D=D / 1e9)
     assert said(points, "the largest N is 100: if column 'N' counts millions or billions, say so: --columns 'N=N (M)'")
@@ -176,8 +187,8 @@ def test_precisions_that_differ_are_told():
     assert not said(of(precision=["bf16"] * 9), "precision")
     assert said(of(precision=["bf16"] * 8 + [None]), "None in row 9, bf16 in the others")
     many = {"N": [*N] * 3, "D": [*D] * 3, "loss": [*LOSS, *(LOSS + 0.01), *(LOSS + 0.02)]}
-    other = of(**many, precision=["bf16"] * 15 + ["fp32"] * 12)
-    assert "row 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, …, bf16" in other.warnings[-1]
+    other = of(**many, precision=["bf16"] * 16 + ["fp32"] * 11)
+    assert "row 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, …, bf16" in other.warnings[-1]
     ten = of(**many, precision=["bf16"] * 17 + ["fp32"] * 10)
     assert "26, 27, bf16" in ten.warnings[-1]
 

@@ -179,7 +179,7 @@ def test_the_best_setting_of_a_cell_by_its_mean():
     both, said = best({**SWEEP, "lr": [1, 2, 1, 2, 1, 2], "weight_decay": [0, 0, 0, 0, 0, 1]})
     assert both == [2, 4]
     assert said[0].startswith("lr and weight_decay vary between")
-    one, said = best({**SWEEP, "lr": [1, 2, 1, 2, 1, 2], "warmup": [5] * 6})
+    _, said = best({**SWEEP, "lr": [1, 2, 1, 2, 1, 2], "warmup": [5] * 6})
     assert said[0].startswith("lr varies between")
 
 

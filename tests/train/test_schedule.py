@@ -31,6 +31,8 @@ def test_a_branch_of_wsd_falls_as_the_root_of_its_progress():
     expected = [0.4 * (1 - sqrt(part)) for part in (1 / 5, 2 / 5, 3 / 5, 4 / 5, 1)]
     assert rates(WSD, SECOND, range(12, 17)) == pytest.approx(expected)
     assert expected[-1] == 0
+    long = replace(WSD, warmup=0.9)  # 7 steps, by the first: the second leaves a trunk that has warmed up
+    assert rates(long, SECOND, range(12, 17)) == pytest.approx(expected)
 
 
 def test_a_branch_that_leaves_while_the_trunk_warms_up_falls_from_there():
