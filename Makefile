@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/first
 
-.PHONY: study test test-slow check format docs wheel clean
+.PHONY: study test test-slow mutants check format docs wheel clean
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.installed
@@ -15,6 +15,10 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m slow
+
+mutants: $(VENV)/.installed-dev  # the tool is no extra: 60 MB that nothing else uses, and a draw is that of its version
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt cosmic-ray==8.7.0
+	$(BIN)/python scripts/mutants.py --json out/mutants.json
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks scripts docs

@@ -73,7 +73,8 @@ _GROUPED = {mark: re.compile(rf"\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+") for mar
 def plain(text: str) -> str:
     """Return a text with plain spaces, digits, minus signs and apostrophes; 10⁹ becomes 10^9."""
     text = _RAISED.sub(lambda found: "10^" + found[1].translate(_SUPERSCRIPT), text)
-    return unicodedata.normalize("NFKC", text).replace("−", "-").replace("’", "'").replace("´", "'")
+    text = text.replace("´", "'")  # before NFKC, which makes a blank and an accent of it
+    return unicodedata.normalize("NFKC", text).replace("−", "-").replace("’", "'")
 
 
 def magnitude(unit: str) -> float | None:

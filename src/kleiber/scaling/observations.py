@@ -117,16 +117,14 @@ class Observations:
         rows = Rows.of(table, name)
         annealed = _keep_annealed(rows)
         rows.keep_finished()
+        if not len(rows.table):
+            raise DataError(f"{name} has no rows.")
         chosen = choose_columns(rows, asked)
         factors = chosen.pop("factors", [])
         cells = read_cells(rows, chosen, factors)
         gone = ~cells["loss"].is_missing
         if not gone.any():
-            raise DataError(
-                f"{name} has no rows."
-                if not len(gone)
-                else f"{name}, column {chosen['loss'].name!r}: no row has a loss."
-            )
+            raise DataError(f"{name}, column {chosen['loss'].name!r}: no row has a loss.")
         rows.keep(gone, f"{{n}} of {{of}} left out: no finite loss in column {chosen['loss'].name!r} ({{rows}})")
         rows.refuse_mixtures()
         rows.warnings += _mixed_precision(rows.table, rows.row)
