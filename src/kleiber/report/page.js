@@ -40,7 +40,7 @@
     }
   }
 
-  const isShown = (node) => node.clientWidth > 0; // a figure in a folded part has no width to be drawn at
+  const isShown = (node) => !node.closest("details:not([open])"); // a figure in a folded part waits
 
   let pass = Promise.resolve();
   const drawShown = () => (pass = pass.then(drawAll)); // one after another: unfolding several parts asks several times
