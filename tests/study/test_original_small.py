@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,7 @@ def test_it_runs_at_toy_size_to_the_figures_of_the_study(tmp_path):
     rows = pl.read_csv(tmp_path / "out" / "observations.csv")
     assert len(rows) == 20
     drawn = {path.stem for path in (tmp_path / "out" / "figs").glob("*.svg")}
-    assert {
-        f"{name}.{arm}" for name in ("loss-steps", "loss-flops", "N-flops", "D-flops") for arm in rows["arm"].unique()
-    } <= drawn
+    assert {f"{name}.{arm}" for name in ("loss-steps", "loss-flops") for arm in rows["arm"].unique()} <= drawn
+    rules = [json.loads(path.read_text()) for path in (tmp_path / "out" / "fits").glob("*.gradient-rule.json")]
+    assert len(rules) == 4
+    assert "is not identified in any arm" in (tmp_path / "out" / "report.html").read_text()
