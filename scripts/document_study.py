@@ -20,6 +20,7 @@ import polars as pl
 from kleiber.report import doubts, findings
 from kleiber.report.compute import bits_against_compute
 from kleiber.report.doublings import Gain, gains
+from kleiber.report.measures import differences
 from kleiber.report.numbers import compact, plus_minus, signed
 from kleiber.report.reader import StudyOutput, read_study
 from kleiber.report.style import save
@@ -43,12 +44,11 @@ def table_of(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
 
 
-def of_report(study: StudyOutput, name: str, header: tuple[str, ...] = ()) -> str:
-    """Return a table of the report, or those of its columns that are named, and its caption."""
+def of_report(study: StudyOutput, name: str, without: str = "") -> str:
+    """Return a table of the report and its caption, without the rows of one arm."""
     made = tables(study)[name]
-    chosen = [made.header.index(title) for title in header or made.header]
-    rows = ([row[i].text for i in chosen] for row in made.rows)
-    return f"{table_of((made.header[i] for i in chosen), rows)}\n\n*{made.caption}.*"
+    rows = [[cell.text for cell in row] for row in made.rows]
+    return f"{table_of(made.header, (row for row in rows if without not in row[:2]))}\n\n*{made.caption}.*"
 
 
 def listed(sentences: Iterable[str]) -> str:
@@ -71,18 +71,31 @@ def pays(study: StudyOutput) -> str:
     """Say what twice the data and twice the parameters take off, arm by arm."""
     rows = []
     for arm in study.arms:
-        if (found := gains(study, arm)) is not None:
+        if any(found := gains(study, arm)):
             rows.append([arm, *map(_gain, found)])
     return table_of(("arm", "twice the data takes off", "twice the parameters take off"), rows)
 
 
-def _gain(gain: Gain) -> str:
+def _gain(gain: Gain | None) -> str:
+    if gain is None:
+        return "–"
     return f"{gain.value:.4f} ({gain.low:.4f} to {gain.high:.4f})".replace("-", "−")
+
+
+def sampling(study: StudyOutput) -> str:
+    """Compare arms of one tokenizer that sample otherwise."""
+    rows = [
+        [d.arm, d.other, signed(d.mean), f"{signed(d.low)} to {signed(d.high)}", str(d.n_cells), str(d.n_runs)]
+        for d in differences(study)
+        if study.tokenizer(d.arm) == study.tokenizer(d.other) and study.sampling(d.arm) != study.sampling(d.other)
+    ]
+    return table_of(("arm", "minus arm", "bits/base", "95 % interval", "pairs", "runs each"), rows)
 
 
 def repeats(study: StudyOutput) -> str:
     """Compare runs that read a small share of the territory, on one strand or on both, with the run that reads all."""
     table = study.observations.filter(pl.col("bits_per_base").is_not_null()).sort("n_tokens")
+    table = table.with_columns(pl.col("unique").cast(pl.Float64))
     size = table.filter(pl.col("unique") < 1)["size"][0]
     table = table.filter(
         (pl.col("size") == size) & (pl.col("tokenizer") == "bpe1024") & (pl.col("corpus") == "reference")
@@ -145,6 +158,7 @@ def order(small: StudyOutput, laptop: StudyOutput) -> str:
     rows = []
     for study in (small, laptop):
         scored = study.observations.drop_nulls("cost_reversed").filter(pl.col("arm") == "ref-bpe")
+        scored = scored.filter(pl.col("n_unique_bases") == pl.col("n_unique_bases").max())
         last = scored.filter(pl.col("n_tokens") == pl.col("n_tokens").max().over("size")).sort("n_params")
         for row in last.unique("size", keep="first", maintain_order=True).iter_rows(named=True):
             rows.append(
@@ -201,10 +215,8 @@ def blocks(laptop: StudyOutput, small: StudyOutput) -> dict[str, Callable[[], st
         "brief": lambda: listed(findings.in_brief(laptop)),
         "law": lambda: law(laptop),
         "pays": lambda: pays(laptop),
-        "sampling": lambda: of_report(
-            laptop, "differences", ("arm", "minus arm", "bits/base", "95 % interval", "pairs", "runs each")
-        ),
-        "tokenization": lambda: of_report(laptop, "equal"),
+        "sampling": lambda: sampling(laptop),
+        "tokenization": lambda: of_report(laptop, "equal", without="both-bpe"),
         "repeats": lambda: repeats(laptop),
         "witnesses": lambda: of_report(laptop, "witnesses"),
         "quality": lambda: of_report(laptop, "quality"),

@@ -177,7 +177,7 @@ def _in_panels(spec: dict[str, Any], arms: Sequence[str]) -> dict[str, Any]:
     columns = 2 if len(arms) <= 4 else 3
     plot = {"layer": spec.pop("layer"), "width": round(spec.pop("width") / columns), "height": spec.pop("height")}
     by = {"field": "arm", "type": "nominal", "sort": list(arms), "title": None}
-    return spec | {"facet": by, "columns": columns, "spacing": 12, "spec": plot}
+    return spec | {"facet": by, "columns": columns, "spacing": {"row": 12, "column": 26}, "spec": plot}
 
 
 def _scale_log(layers: list[dict[str, Any]], channel: str, table: pl.DataFrame) -> None:
