@@ -12,18 +12,20 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import altair as alt
 import polars as pl
 
 from kleiber.report import doubts, findings
 from kleiber.report.compute import bits_against_compute
 from kleiber.report.doublings import Gain, gains
-from kleiber.report.measures import differences
+from kleiber.report.measures import differences, optima
 from kleiber.report.numbers import compact, plus_minus, signed
 from kleiber.report.reader import StudyOutput, read_study
-from kleiber.report.style import save
+from kleiber.report.style import Figure, arm_colour, figure, layer, log_axis, save
 from kleiber.report.tables import tables
 from kleiber.scaling.fit import fit
 from kleiber.scaling.foresight import Design, foresee, prior_of_pilot, stated_prior
@@ -209,6 +211,27 @@ def rule(study: StudyOutput) -> str:
     return listed(said)
 
 
+def by_the_rule(study: StudyOutput, which: str, title: str) -> Figure | None:
+    """Draw the N or D at which the original study's rule stops each size, against the compute spent there."""
+    laws = {arm: law for arm in study.arms if (law := study.law(arm, "gradient-rule")) is not None}
+    found = {arm: optima(law).sort("flops") for arm, law in laws.items()}
+    rows = [
+        {"kind": "rule", "arm": arm, "flops": point["flops"], "value": point[which]}
+        for arm, points in found.items()
+        for point in points.iter_rows(named=True)
+    ]
+    if not rows:
+        return None
+    title_of = f"{which.upper()} by the original study's rule against compute: no optimum"
+    base = {
+        "x": log_axis(alt.X, "flops", "C at the rule's step (FLOPs)"),
+        "y": log_axis(alt.Y, "value", title),
+        "color": arm_colour(list(found)),
+    }
+    layers = [layer("rule").mark_line().encode(**base), layer("rule").mark_point(size=50, filled=True).encode(**base)]
+    return figure(f"original-small-{which}", "Law", title_of, "", "Line chart, a line an arm.", rows, layers)
+
+
 def blocks(laptop: StudyOutput, small: StudyOutput) -> dict[str, Callable[[], str]]:
     """Return what each mark of the page stands for."""
     return {
@@ -242,11 +265,18 @@ def main() -> None:
     (DOCS / "results").mkdir(exist_ok=True)
     for study in (laptop, small):
         shutil.copy(study.folder / "observations.csv", DOCS / "results" / f"{study.name}.csv")
-    arm = laptop.arms[0]
-    drawn = bits_against_compute(laptop.observations, laptop.baselines, [arm], name="laptop")
-    if drawn is not None:
-        save(drawn, DOCS / "figures")
-        (DOCS / "figures" / "laptop.csv").unlink()
+    keep(bits_against_compute(laptop.observations, laptop.baselines, laptop.arms[:1], name="laptop"))
+    for which, title in (("n", "N, parameters"), ("d", "D, tokens read")):
+        keep(by_the_rule(small, which, title))
+
+
+def keep(drawn: Figure | None) -> None:
+    """Keep a figure's SVG among the documentation's."""
+    if drawn is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save(drawn, Path(folder))
+        shutil.copy(Path(folder) / f"{drawn.name}.svg", DOCS / "figures")
 
 
 if __name__ == "__main__":
