@@ -360,6 +360,7 @@ def test_nothing_against_a(measured):
     assert [one["name"] for one in found.witnesses] == [
         "design", "parametric", "IsoFLOP", "pattern", "cuts", "forms", "choices",
     ]  # fmt: skip
+    assert "from 3 of 4 valleys" in found.witnesses[2]["says"]  # of the result that was given
     assert found.holdouts == ({"delta": 0.01},)
     assert found.profiles["a"] == {"values": [0.4, 0.5], "rise": [1.0, 0.0]}
 
