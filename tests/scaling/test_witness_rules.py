@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -318,3 +319,72 @@ def test_what_no_witness_is_asked_about():
         "a is not usable: nothing vouches for it; witnesses are asked about the law itself, --form chinchilla",
     )
     assert examine(replace(LAW, intervals={}), points).warnings == ("a is not usable: nothing vouches for it",)
+
+
+FORM = {"form": "delayed", "objective": 0.9, "law": 1.0, "adds": 1.0, "a": 0.5}
+PROFILE = SimpleNamespace(is_identified=True, values=(0.4, 0.5), rise=(1.0, 0.0))
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Let what witnesses look at be what a test says: choices of a, refits, flat profiles, repeats of a pattern."""
+
+    def put(choices=(0.47, 0.53), without=(), flat=(), pattern=0.5):
+        rows = [{"a": a, "N": "as counted", "cut": "all points"} for a in choices]
+        flat_one = SimpleNamespace(is_identified=False, values=(), rise=())
+        for name, value in {
+            "fit_best": lambda *_: (None, None),
+            "profile": lambda _, key, delta: flat_one if key in flat else PROFILE,
+            "other_forms": lambda *_: [FORM],
+            "band": lambda *_: rows,
+            "refits": lambda *_: list(without),
+            "Residuals": SimpleNamespace(of=lambda *_: None),
+            "patterns": lambda _: [Finding("by N", pattern, 0.01)],
+            "lack_of_fit": lambda _: [],
+            "between_sizes": lambda _: (0.0, ""),
+            "holdout": lambda _, delta: [{"delta": delta}],
+        }.items():
+            monkeypatch.setattr(witnesses, name, value)
+        return examine(replace(LAW, settings={"delta": 0.01}, warnings=("first",)), observations(), VALLEYS)
+
+    return put
+
+
+def test_nothing_against_a(measured):
+    found = measured()
+    assert found.usable
+    assert found.identified == LAW.identified
+    assert found.intervals == {"a": [0.45, 0.55], "b": [1 - 0.55, 1 - 0.45]}
+    assert found.warnings == ("first",)
+    assert found.settings == {"delta": 0.01, "band_of_choices": [0.47, 0.53], "interval_of_luck": [0.45, 0.55]}
+    assert [one["name"] for one in found.witnesses] == [
+        "design", "parametric", "IsoFLOP", "pattern", "cuts", "forms", "choices",
+    ]  # fmt: skip
+    assert "from 3 of 4 valleys" in found.witnesses[2]["says"]  # of the result that was given
+    assert found.holdouts == ({"delta": 0.01},)
+    assert found.profiles["a"] == {"values": [0.4, 0.5], "rise": [1.0, 0.0]}
+
+
+def test_the_interval_holds_luck_choices_and_doubtful_cuts(measured):
+    """A cut is doubtful that moves a by more than twice what luck allows."""
+    assert measured((0.43, 0.53)).intervals["a"] == [0.43, 0.55]
+    assert measured((0.47, 0.58)).intervals == {"a": [0.45, 0.58], "b": [1 - 0.58, 1 - 0.45]}
+    calm = REFIT._replace(a=0.3, moved=0.02)  # twice, and no more
+    doubtful = REFIT._replace(a=0.6, moved=0.021)
+    assert measured(without=[calm]).intervals["a"] == [0.45, 0.55]
+    assert measured(without=[calm, doubtful]).intervals["a"] == pytest.approx([0.45, 0.6 + 1.96 * 0.01])
+    below = REFIT._replace(a=0.4, moved=-0.021)
+    assert measured(without=[below]).intervals["a"] == pytest.approx([0.4 - 1.96 * 0.01, 0.55])
+
+
+def test_a_flat_profile_or_a_wrong_law_leaves_nothing_known(measured):
+    flat = measured(flat=("alpha",))
+    assert not flat.usable
+    assert flat.identified == {"E": True, "alpha": False, "beta": True, "a": False}
+    assert flat.warnings[0].startswith("a is not usable: the parametric fit gives 0.450 to 0.550, in which α is not")
+    wrong = measured(pattern=UNLIKELY / 2)
+    assert not any(wrong.identified.values())
+    assert wrong.intervals["a"] == [0.45, 0.55]
+    wide = measured((0.3, 0.6))  # too unsure a to be used, and the law's parameters are known
+    assert wide.identified == {**LAW.identified, "a": False}
+    assert wide.warnings[-1] == "first"
