@@ -187,7 +187,7 @@ def test_a_number_draws_its_candidate(way):
             low, high = GROUPS[int(group)], GROUPS[int(group) + 1]
         elif way == "a group that is given":
             low, high = GROUPS[i % 2], GROUPS[i % 2 + 1]
-        value, at = counter.bounded(SEED, STREAM, index, at, np.uint64(ENDS[high] - ENDS[low]))
+        value, at = counter.bounded(SEED, STREAM, index, np.uint64(at), np.uint64(ENDS[high] - ENDS[low]))
         assert (region[i], rank[i], start[i]) == candidates[int(ENDS[low]) + int(value)]
         assert used[i] == at
         seen.add((region[i], rank[i], start[i]))
