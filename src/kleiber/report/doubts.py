@@ -62,7 +62,7 @@ class Verdict:
 
 
 def verdict(study: StudyOutput) -> Verdict:
-    """Judge the exponent a of N_opt ∝ C^a in all arms together, but for those that are there to be compared."""
+    """Judge the exponent a of N_opt ∝ C^a in all arms together, but for those only to be compared."""
     what = "How best to share compute between parameters and data (a in N_opt ∝ C^a)"
     if not study.laws:
         return Verdict("not fitted", "fail", f"{what} is not known: no law was fitted.")

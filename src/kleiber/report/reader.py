@@ -209,7 +209,7 @@ class StudyOutput:
         return next((law for law in laws if law is not None and law.is_usable and law.interval("a")), None)
 
     def is_beside(self, arm: str) -> bool:
-        """Say whether the study file trains an arm at some models of the ladder only: to be compared, not for a law."""
+        """Say whether an arm is trained at some models of the ladder only, to be compared."""
         asked = self.study.get("arms", {}).get(arm, {})
         return bool(asked.get("sizes") or asked.get("tokens"))
 
