@@ -156,11 +156,12 @@ def blindness(study: StudyOutput) -> str:
 
 
 def order(small: StudyOutput, laptop: StudyOutput) -> str:
-    """Set what reversal costs the networks of the two studies side by side, at their largest sizes."""
-    rows = []
+    """Set what reversal costs the networks of the two studies side by side; the second read no more than the first."""
+    rows, most = [], int(small.observations["n_tokens"].max())
     for study in (small, laptop):
         scored = study.observations.drop_nulls("cost_reversed").filter(pl.col("arm") == "ref-bpe")
         scored = scored.filter(pl.col("n_unique_bases") == pl.col("n_unique_bases").max())
+        scored = scored.filter(pl.col("n_tokens") <= most)
         last = scored.filter(pl.col("n_tokens") == pl.col("n_tokens").max().over("size")).sort("n_params")
         for row in last.unique("size", keep="first", maintain_order=True).iter_rows(named=True):
             rows.append(

@@ -41,5 +41,6 @@ def test_it_runs_at_toy_size_to_the_figures_of_the_study(tmp_path):
     drawn = {path.stem for path in (tmp_path / "out" / "figs").glob("*.svg")}
     assert {f"{name}.{arm}" for name in ("loss-steps", "loss-flops") for arm in rows["arm"].unique()} <= drawn
     rules = [json.loads(path.read_text()) for path in (tmp_path / "out" / "fits").glob("*.gradient-rule.json")]
-    assert len(rules) == 4
+    told = [text for rule in rules for text in rule["warnings"]]
+    assert not any("fewer than 30 points" in text for text in told)  # it goes along runs whose rate falls all the way
     assert "is not identified in any arm" in (tmp_path / "out" / "report.html").read_text()

@@ -136,10 +136,13 @@ def _laws(study: Study, out: Path, table: pl.DataFrame, runs: list[Run], frequen
     points = Observations.of(fresh)
     if not learned.is_empty():
         points = leave_out(points, frequencies * float(np.log(2)) * fresh["bases_per_token"].item(0))
-    curves = [_curve(out, run) for run in runs if run.name in set(fresh["run"])]
+    drawn = [run for run in runs if run.name in set(fresh["run"])]
+    trunks = [_curve(out, run, "trunk") for run in drawn]
+    # the original study's rule goes along whole runs, whose rate falls all the way: they have no trunk
+    whole = trunks if study.train.has_trunk else [_curve(out, run, run.branches()[-1].phase) for run in drawn]
     valleys = isoflop(points)
     found = examine(fit(points, bootstrap=study.fit.bootstrap, seed=study.study.seed), points, valleys)
-    laws = [found, agree(valleys, found), elasticities(points), envelope(curves), gradient_rule(curves)]
+    laws = [found, agree(valleys, found), elasticities(points), envelope(trunks), gradient_rule(whole)]
     if table["unique"].n_unique() > 1:
         in_tokens = table.with_columns(unique_tokens=pl.col("n_unique_bases") / pl.col("bases_per_token"))
         laws.append(fit(Observations.of(in_tokens), form="data-constrained"))
@@ -158,10 +161,10 @@ def _left_out(stuck: pl.DataFrame, n_learned: int) -> tuple[str, ...]:
     return (f"left out, because they never got better than the frequencies of tokens: {', '.join(names)}",)
 
 
-def _curve(out: Path, run: Run) -> LossCurve:
-    """Return the training loss along a run's trunk, at a constant rate: a cooldown bends the curve."""
+def _curve(out: Path, run: Run, phase: str) -> LossCurve:
+    """Return the training loss along one phase of a run: of its trunk, at a constant rate, as a cooldown bends it."""
     lines = (json.loads(line) for line in (training.run_folder(out, run) / "metrics.jsonl").read_bytes().splitlines())
-    keep = [line for line in lines if line["phase"] == "trunk"]
+    keep = [line for line in lines if line["phase"] == phase]
     columns = {key: np.array([line[key] for line in keep], float) for key in ("step", "n_tokens", "flops", "loss")}
     return LossCurve(
         float(run.model.n_params_non_embedding), columns["step"], columns["n_tokens"], columns["flops"], columns["loss"]

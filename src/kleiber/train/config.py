@@ -178,6 +178,11 @@ class TrainConfig:
             check("micro_batch", divides, f"a divisor of the {self.batch} rows of a step where original = true")
 
     @property
+    def has_trunk(self) -> bool:
+        """Whether budgets branch off one trunk, trained at a constant rate; else each has a run of its own."""
+        return self.schedule == "wsd"
+
+    @property
     def row_tokens(self) -> int:
         """Tokens of DNA in a row: all but [CLS] and [SEP]."""
         return self.length - 2
@@ -228,6 +233,11 @@ class Branch:
     start: int
     end: int
 
+    @property
+    def phase(self) -> str:
+        """What the metrics call its steps."""
+        return f"cooldown-{self.tokens}"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -265,9 +275,9 @@ class Run:
         branches = []
         for tokens in self.tokens:
             end = round(tokens / per_step)
-            cooldown = max(1, round(self.train.cooldown * end)) if self.train.schedule == "wsd" else end
+            cooldown = max(1, round(self.train.cooldown * end)) if self.train.has_trunk else end
             branches.append(Branch(tokens, end - cooldown, end))
-        has_trunk = self.train.schedule == "wsd"
+        has_trunk = self.train.has_trunk
         is_close = any((a.start >= b.start if has_trunk else a.end >= b.end) for a, b in pairwise(branches))
         if branches[0].end < 1 + has_trunk or (has_trunk and branches[0].start < 1) or is_close:
             raise ConfigError(

@@ -33,7 +33,7 @@ __all__ = ["Journal", "phase_of"]
 
 def phase_of(branch: Branch | None) -> str:
     """Return what the metrics call the trunk (None) or a budget's cooldown."""
-    return f"cooldown-{branch.tokens}" if branch else "trunk"
+    return branch.phase if branch else "trunk"
 
 
 class Journal:
@@ -162,7 +162,7 @@ class Journal:
             "optimizer": train.optimizer,
             "schedule": train.schedule,
             "horizon": branch.end,
-            "cooldown_fraction": train.cooldown if train.schedule == "wsd" else 1.0,
+            "cooldown_fraction": train.cooldown if train.has_trunk else 1.0,
             "seed": self.run.seed,
             "annealed": True,
             **scores.columns,

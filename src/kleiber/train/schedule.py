@@ -22,7 +22,7 @@ def learning_rate(train: TrainConfig, peak: float, first: Branch, branch: Branch
         return trunk_lr(peak, _warmup(train, first), step)
     if train.original:
         return original_lr(train, peak, branch.end, step)
-    return branch_lr(train.schedule, peak, _warmup(train, first if train.schedule == "wsd" else branch), branch, step)
+    return branch_lr(train.schedule, peak, _warmup(train, first if train.has_trunk else branch), branch, step)
 
 
 def _warmup(train: TrainConfig, of: Branch) -> int:
