@@ -218,3 +218,19 @@ def test_an_arm_of_few_models_is_there_to_be_compared_and_not_foreseen(toy, monk
     few = replace(toy.arms["pan-bpe"], sizes=("0.02M",))
     study = replace(toy, arms={"pan-bpe": toy.arms["pan-bpe"], "few": few}, ladder=law)
     assert foresights(study, plan(study), None) == {"pan-bpe": 9}
+
+
+def test_a_design_is_judged_by_the_models_that_its_arms_have(toy):
+    law = replace(toy.ladder, sizes=("0.01M", "0.02M", "0.05M", "0.1M", "0.2M"), tokens=(1e5, 2e5, 4e5, 8e5), seeds=2)
+    few = replace(toy.arms["pan-bpe"], sizes=("0.02M",), tokens=(1e5, 2e5))
+
+    def status(arms, ladder):
+        study = replace(toy, arms=arms, ladder=ladder)
+        return {check["check"]: check["status"] for check in checklist(study, plan(study))}
+
+    both = status({"law": toy.arms["pan-bpe"], "few": few}, law)
+    alone = status({"few": few, "fewer": few}, law)
+    for check in ("at least 5 sizes under one rule of shape", "at least 4 annealed budgets a size"):
+        assert (both[check], alone[check]) == ("pass", "fail")
+    seeds = "at least 2 seeds of 3 configurations"
+    assert (both[seeds], alone[seeds]) == ("pass", "warn")  # two arms, one size: five are in the ladder

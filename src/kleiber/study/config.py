@@ -177,10 +177,13 @@ class Study:
         """Return the sizes at which an arm is trained."""
         return self.arms[arm].sizes or self.ladder.sizes
 
+    def tokens(self, arm: str) -> tuple[float, ...]:
+        """Return the budgets of data of an arm."""
+        return self.arms[arm].tokens or self.ladder.tokens
+
     def budgets(self, unit: Unit) -> tuple[int, ...]:
         """Return the budgets of data of a run, or of a trial, in tokens."""
-        asked = (self.tune.tokens,) if unit.factor else self.arms[unit.arm].tokens or self.ladder.tokens
-        return tuple(map(round, asked))
+        return tuple(map(round, (self.tune.tokens,) if unit.factor else self.tokens(unit.arm)))
 
     def panel_rules(self) -> PanelRules:
         """Return what the panel keeps of its records.

@@ -219,10 +219,13 @@ def checklist(study: Study, planned: Plan | None = None) -> list[dict[str, str]]
     statement about noise needs replicates; one about repeats needs repeats.
     """
     ladder, train = study.ladder, study.train
-    sizes, budgets = len(ladder.sizes), len(ladder.tokens)
-    reach = ladder.tokens[-1] / ladder.tokens[0]
+    widest = max(study.arms, key=lambda arm: len(study.sizes(arm)) * len(study.tokens(arm)))  # the one that has a law
+    sizes, tokens = len(study.sizes(widest)), study.tokens(widest)
+    budgets, reach = len(tokens), tokens[-1] / tokens[0]
     whole = all(":" not in region for region in study.genome.holdout)
-    shares = sorted({unit.unique for unit in study.units()})
+    units = study.units()
+    shares = sorted({unit.unique for unit in units})
+    again = {(unit.arm, unit.size) for unit in units if unit.seed != study.study.seed}
     checks = [
         _check("at least 5 sizes under one rule of shape", sizes >= 5, sizes >= 3, f"{sizes} sizes"),
         _check("at least 4 annealed budgets a size", budgets >= 4, budgets >= 3, f"{budgets} budgets"),
@@ -238,7 +241,7 @@ def checklist(study: Study, planned: Plan | None = None) -> list[dict[str, str]]
         ),
         _check(
             "at least 2 seeds of 3 configurations",
-            ladder.seeds >= 2 and len(ladder.replicated or ladder.sizes) * len(study.arms) >= 3,
+            len(again) >= 3,
             True,
             f"{ladder.seeds} a run" + (f", of {', '.join(ladder.replicated)}" if ladder.replicated else ""),
         ),
