@@ -89,7 +89,9 @@ def test_arms_of_a_few_models_are_not_blamed_for_having_no_exponent(tmp_path: Pa
     file = study_folder / "study.toml"
     begins = f'"{last}" = {{ '
     file.write_text(file.read_text().replace(begins, f'{begins}sizes = ["0.8M"], '))
-    assert doubts.verdict(read_study(study_folder)).badge == "identified"
+    study = read_study(study_folder)
+    assert doubts.verdict(study).badge == "identified"
+    assert f"of which {last} have some, 1 seed" in " ".join(findings.what_was_run(study))
     refuse(study_folder / "fits" / f"{first}.parametric.json")
     assert f"is not identified in {first}." in doubts.verdict(read_study(study_folder)).says
 

@@ -184,9 +184,11 @@ def what_was_run(study: StudyOutput) -> list[str]:
         )
     if ladder:
         budgets = ", ".join(compact(float(d)) for d in ladder.get("tokens", []))
+        beside = ", ".join(arm for arm in study.arms if study.is_beside(arm))
+        some = f", of which {beside} have some" if beside else ""
         sentences.append(
             f"{len(study.arms)} arms × {len(ladder.get('sizes', []))} sizes ({', '.join(ladder.get('sizes', []))}) × "
-            f"{len(ladder.get('tokens', []))} budgets of data ({budgets} tokens), "
+            f"{len(ladder.get('tokens', []))} budgets of data ({budgets} tokens){some}, "
             f"{_plural(ladder.get('seeds', 1), 'seed')}; all budgets of a size are cooldown branches of one run."
         )
     sentences.append(
