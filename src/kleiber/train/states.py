@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from torch import Tensor
+
 from kleiber.storage import remove_partials
 from kleiber.train.checkpoint import load_state, restore, save_state, snapshot
 from kleiber.train.devices import Devices
@@ -46,8 +48,8 @@ class States:
             length = position["metrics"]
         found = load_state(self.paths["cooldown"])
         if found and found[1]["done"] == n_done:
-            position, in_cooldown = self.load("cooldown"), True
-            length = found[1]["metrics"]
+            position, in_cooldown = self._take_up(*found), True
+            length = position["metrics"]
         self.devices.wait()  # all have read before one writes
         if self.devices.is_first:
             self.journal.cut(length)
@@ -72,9 +74,9 @@ class States:
     def load(self, name: str) -> dict[str, Any] | None:
         """Restore one checkpoint and return its position, or None when there is none."""
         found = load_state(self.paths[name])
-        if found is None:
-            return None
-        state, position = found
+        return self._take_up(*found) if found else None
+
+    def _take_up(self, state: dict[str, Tensor], position: dict[str, Any]) -> dict[str, Any]:
         self.devices.reshard(self.take.model)
         restore(state, self.take.model, self.take.optimizers)
         self.take.forget()
