@@ -3,8 +3,8 @@
     kleiber run studies/laptop.toml && kleiber run studies/original-small.toml
     python scripts/document_study.py out/laptop out/original-small
 
-The pages' own words hold no number. Blocks are replaced in place, so that a page reads alike in the repository and in
-the documentation; the observations of each study (`docs/results/`) and its figures are copied, too.
+The pages' own words hold no number that was measured. Blocks are replaced in place, so that a page reads alike in the
+repository and in the documentation; the observations of each study (`docs/results/`) and its figures are copied, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -46,8 +48,8 @@ def table_of(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
 
 
-def of_report(study: StudyOutput, name: str, without: str = "") -> str:
-    """Return a table of the report and its caption, without the rows of one arm."""
+def of_report(study: StudyOutput, name: str, without: str | None = None) -> str:
+    """Return a table of the report and its caption; without the rows of one arm, where it is named."""
     made = tables(study)[name]
     rows = [[cell.text for cell in row] for row in made.rows]
     return f"{table_of(made.header, (row for row in rows if without not in row[:2]))}\n\n*{made.caption}.*"
@@ -96,48 +98,43 @@ def sampling(study: StudyOutput) -> str:
 
 def repeats(study: StudyOutput) -> str:
     """Compare runs that read a small share of the territory, on one strand or on both, with the run that reads all."""
-    table = study.observations.filter(pl.col("bits_per_base").is_not_null()).sort("n_tokens")
-    table = table.with_columns(pl.col("unique").cast(pl.Float64))
-    size = table.filter(pl.col("unique") < 1)["size"][0]
-    table = table.filter(
-        (pl.col("size") == size) & (pl.col("tokenizer") == "bpe1024") & (pl.col("corpus") == "reference")
-    )
-    table = table.filter(pl.col("seed") == table["seed"].min())
-    whole = table.filter((pl.col("unique") == 1) & (pl.col("arm") == "ref-bpe"))
-    rows = []
-    for row in whole.iter_rows(named=True):
-        others = []
-        for arm, share in (("both-bpe", 1.0), ("ref-bpe", None), ("both-bpe", None)):
-            is_share = pl.col("unique") == 1 if share else pl.col("unique") < 1
-            other = table.filter((pl.col("arm") == arm) & is_share & (pl.col("n_tokens") == row["n_tokens"])).row(
-                0, named=True
-            )
-            found = bits_between(_clusters(study, other), _clusters(study, row))
-            low, high = found.interval
-            others.append((other, f"{signed(found.value)} ({signed(low)} to {signed(high)})"))
-        passes = others[1][0]["epochs"]
-        scored = plus_minus(row["bits_per_base"], row["bits_per_base_se"])
-        rows.append(
-            [
-                compact(row["n_tokens"]),
-                scored,
-                *(text for _, text in others[:1]),
-                f"{passes:.1f}",
-                *(text for _, text in others[1:]),
-            ]
-        )
+    table = study.observations.drop_nulls("bits_per_base").with_columns(pl.col("unique").cast(pl.Float64))
+    shared = table.filter(pl.col("unique") < 1)
+    share, size, seed = shared["unique"].min(), shared["size"][0], table["seed"].min()
+
+    def run(arm: str, unique: float) -> list[dict[str, Any]]:
+        """Return the models of one run, by their data."""
+        of_arm = table.filter((pl.col("arm") == arm) & (pl.col("size") == size) & (pl.col("seed") == seed))
+        return of_arm.filter(pl.col("unique") == unique).sort("n_tokens").to_dicts()
+
+    def less(other: dict[str, Any], row: dict[str, Any]) -> str:
+        found = bits_between(_clusters(study, other), _clusters(study, row))
+        return f"{signed(found.value)} ({signed(found.interval[0])} to {signed(found.interval[1])})"
+
+    runs = (run("ref-bpe", 1.0), run("both-bpe", 1.0), run("ref-bpe", share), run("both-bpe", share))
+    rows = [
+        [
+            compact(all_of_it["n_tokens"]),
+            plus_minus(all_of_it["bits_per_base"], all_of_it["bits_per_base_se"]),
+            less(both, all_of_it),
+            f"{again['epochs']:.1f}",
+            less(again, all_of_it),
+            less(both_again, all_of_it),
+        ]
+        for all_of_it, both, again, both_again in zip(*runs, strict=True)
+    ]
     header = (
         "tokens",
         f"bits/base, {size}, each base once",
         "both strands, less that",
-        "passes over 1 %",
-        "1 %, one strand, less that",
-        "1 %, both strands, less that",
+        f"passes over {share:.0%}".replace("%", " %"),
+        "these, one strand, less that",
+        "these, both strands, less that",
     )
     return table_of(header, rows)
 
 
-def _clusters(study: StudyOutput, row: dict) -> pl.DataFrame:
+def _clusters(study: StudyOutput, row: dict[str, Any]) -> pl.DataFrame:
     return study.clusters.filter((pl.col("run") == row["run"]) & (pl.col("steps") == row["steps"]))
 
 
@@ -160,8 +157,8 @@ def order(small: StudyOutput, laptop: StudyOutput) -> str:
     rows, most = [], int(small.observations["n_tokens"].max())
     for study in (small, laptop):
         scored = study.observations.drop_nulls("cost_reversed").filter(pl.col("arm") == "ref-bpe")
-        scored = scored.filter(pl.col("n_unique_bases") == pl.col("n_unique_bases").max())
-        scored = scored.filter(pl.col("n_tokens") <= most)
+        is_fresh = pl.col("n_unique_bases") == pl.col("n_unique_bases").max()
+        scored = scored.filter(is_fresh & (pl.col("n_tokens") <= most))
         last = scored.filter(pl.col("n_tokens") == pl.col("n_tokens").max().over("size")).sort("n_params")
         for row in last.unique("size", keep="first", maintain_order=True).iter_rows(named=True):
             rows.append(
@@ -185,9 +182,9 @@ def foreseen(study: StudyOutput) -> str:
     whole = Observations.of(points, name=arm)
     design = Design(whole.N, whole.D, whole.cluster)
     name = f"{len(sizes[::2])} of its sizes and {len(budgets[::2])} of its budgets"
-    priors = [(name, prior_of_pilot(Observations.of(part, name=name), name=name, seed=SEED))]
+    priors = {name: prior_of_pilot(Observations.of(part, name=name), name=name, seed=SEED)}
     rows = []
-    for source, prior in [*priors, ("a stated prior", stated_prior(design))]:
+    for source, prior in (priors | {"a stated prior": stated_prior(design)}).items():
         found = foresee(design, prior, seed=SEED)
         low, high = found.half_widths
         rows.append([
@@ -234,8 +231,8 @@ def by_the_rule(study: StudyOutput, which: str, title: str) -> Figure | None:
 
 
 def blocks(laptop: StudyOutput, small: StudyOutput) -> dict[str, Callable[[], str]]:
-    """Return what each mark of the page stands for."""
-    return {
+    """Return what each mark of the pages stands for; what stands on both is made once."""
+    made: dict[str, Callable[[], str]] = {
         "brief": lambda: listed(findings.in_brief(laptop)),
         "law": lambda: law(laptop),
         "pays": lambda: pays(laptop),
@@ -251,6 +248,7 @@ def blocks(laptop: StudyOutput, small: StudyOutput) -> dict[str, Callable[[], st
         "rule": lambda: rule(small),
         "limits": lambda: listed(doubts.limits(laptop)),
     }
+    return {name: cache(make) for name, make in made.items()}
 
 
 def main() -> None:
