@@ -198,21 +198,22 @@ def foreseen(study: StudyOutput) -> str:
 
 
 def rule(study: StudyOutput) -> str:
-    """Say what the original study's rule gives on its own recipe."""
+    """Say what the original study's rule gives on its own recipe, and why where it gives nothing."""
     said = []
     for arm in study.arms:
         found = study.law(arm, "gradient-rule")
-        slopes = [text for text in found.warnings if text.startswith(("the rule's slope", "a moves"))] if found else []
-        said.append(
-            f"{arm}: {'; '.join(slopes) or (found.warnings[-1] if found and found.warnings else 'not computed')}."
-        )
+        if found is None:
+            continue
+        slopes = [text for text in found.warnings if text.startswith(("the rule's slope", "a moves"))]
+        text = f"REFUSED: {'; '.join(found.warnings)}" if found.status == "REFUSED" else "; ".join(slopes)
+        said.append(f"{arm}: {text}.")
     return listed(said)
 
 
 def by_the_rule(study: StudyOutput, which: str, title: str) -> Figure | None:
     """Draw the N or D at which the original study's rule stops each size, against the compute spent there."""
     laws = {arm: law for arm in study.arms if (law := study.law(arm, "gradient-rule")) is not None}
-    found = {arm: optima(law).sort("flops") for arm, law in laws.items()}
+    found = {arm: optima(law).sort("flops") for arm, law in laws.items() if law.status != "REFUSED"}
     rows = [
         {"kind": "rule", "arm": arm, "flops": point["flops"], "value": point[which]}
         for arm, points in found.items()
