@@ -11,12 +11,13 @@ import polars as pl
 import pytest
 
 from kleiber.report.figures import all_figures
+from kleiber.report.findings import in_brief
 from kleiber.report.measures import strongest_baselines
 from kleiber.report.opponents import CountPoint, count_curve, worth
 from kleiber.report.page import write_report
 from kleiber.report.reader import read_study
 from kleiber.report.tables import tables
-from kleiber.report.tokenizers import equal_differences
+from kleiber.report.tokenizers import equal_differences, unmoved
 
 
 def counted(folder: Path, **by_bases: float) -> None:
@@ -123,3 +124,39 @@ def test_amounts_that_do_not_meet_are_not_compared(study_folder: Path):
     made = tables(study)["equal"]
     assert made.rows[0][made.header.index("at equal bases")].text == "no amount that both reach"
     assert len(equal_differences(study)) == 3  # nothing is known of the same bases for all
+
+
+@pytest.mark.parametrize("shown", [1.0, 0.2, 0.05, -0.1])
+def test_a_score_that_does_not_follow_what_is_learned_decides_nothing(study_folder: Path, shown: float):
+    """BPE learns by masked tokens; of that so much shows on the same bases, where 6-mers show all."""
+    path = study_folder / "observations.csv"
+    learned = 0.1 * pl.col("n_tokens").log(2)
+    share = pl.when(pl.col("arm") == "ref-bpe").then(shown).otherwise(1.0)
+    behind = pl.when(pl.col("arm") == "ref-bpe").then(0.0).otherwise(0.05)
+    pl.read_csv(path).with_columns(
+        bits_per_base=4.0 - learned + behind, bits_per_base_intervals=2.0 + behind - share * learned
+    ).write_csv(path)
+    study = read_study(study_folder)
+    found = {one.arm: one for one in unmoved(study)}
+    said = next(text for text in in_brief(study) if text.startswith("Between tokenizers"))
+    caption = tables(study)["equal"].caption
+    if shown > 0.1:
+        assert not found
+        assert "on the same bases, at equal size and compute" in said
+        assert "do not show" not in caption
+        return
+    assert list(found) == ["ref-bpe"]
+    runs = study.points("ref-bpe").group_by("size", "seed").agg(pl.col("n_tokens").max() / pl.col("n_tokens").min())
+    gain = 0.1 * np.log2(runs["n_tokens"]).mean()
+    assert found["ref-bpe"].masked == pytest.approx(gain)
+    assert found["ref-bpe"].same_bases == pytest.approx(shown * gain)
+    assert "on masked tokens, at equal size and compute, ref-bpe below ref-6mer" in said
+    assert found["ref-bpe"].words in said
+    assert found["ref-bpe"].words in caption
+
+
+def test_what_learned_nothing_is_not_judged_by_it(study_folder: Path):
+    path = study_folder / "observations.csv"
+    flat = 1.95 - 0.002 * pl.col("n_tokens").log(2)
+    pl.read_csv(path).with_columns(bits_per_base=flat, bits_per_base_intervals=2.0).write_csv(path)
+    assert unmoved(read_study(study_folder)) == []

@@ -11,7 +11,7 @@ from kleiber.report.doublings import Gain, gains
 from kleiber.report.measures import Difference, differences, strongest_baselines
 from kleiber.report.numbers import compact, decimals, plus_minus, signed, span
 from kleiber.report.reader import Law, StudyOutput
-from kleiber.report.tokenizers import equal_differences
+from kleiber.report.tokenizers import MASKED, SAME_BASES, equal_differences, unmoved
 
 __all__ = ["between_arms", "in_brief", "subject", "what_was_run"]
 
@@ -93,19 +93,28 @@ def _gain(one: Gain) -> str:
 def _pairs_in_brief(study: StudyOutput) -> list[str]:
     """Say what the corpora and the tokenizers change, each in one sentence."""
     alike = [d for d in differences(study) if study.tokenizer(d.arm) == study.tokenizer(d.other)]
-    others = [
-        Difference(d.arm, d.other, d.mean, d.low, d.high, d.n_points, d.n_runs)
-        for d in equal_differences(study)
-        if (d.score, d.equal) == ("bits_per_base_intervals", "flops")
-        and d.mean is not None
-        and d.low is not None
-        and d.high is not None
-    ]
-    found = (
-        ("corpora", "at equal size and tokens", alike),
-        ("tokenizers", "on the same bases, at equal size and compute", others),
+    corpora = [_extreme("corpora", "at equal size and tokens", alike)] if alike else []
+    return [*corpora, _tokenizers_in_brief(study)]
+
+
+def _tokenizers_in_brief(study: StudyOutput) -> str:
+    """Say what tokenizers change on the same bases, or on masked tokens where those show nothing of what is learned."""
+    pairs: dict[str, list[Difference]] = {MASKED: [], SAME_BASES: []}
+    for d in equal_differences(study):
+        if d.equal == "flops" and d.mean is not None and d.low is not None and d.high is not None:
+            one = Difference(d.arm, d.other, d.mean, d.low, d.high, d.n_points, d.n_runs)
+            pairs[d.score].append(one)
+    still = {one.arm: one for one in unmoved(study)}
+    fair = [d for d in pairs[SAME_BASES] if not {d.arm, d.other} & still.keys()]
+    if fair:
+        return _extreme("tokenizers", "on the same bases, at equal size and compute", fair)
+    if not pairs[SAME_BASES]:
+        return ""
+    masked = _extreme("tokenizers", "on masked tokens, at equal size and compute", pairs[MASKED])
+    return (
+        f"{masked} A part of that is what the cuts between tokens give away, and how much cannot be told: on the same "
+        f"bases for all, where they give away nothing, {next(iter(still.values())).words}."
     )
-    return [_extreme(name, how, pairs) for name, how, pairs in found if pairs]
 
 
 def _extreme(name: str, how: str, pairs: list[Difference]) -> str:

@@ -13,7 +13,7 @@ from kleiber.report.measures import STRONGEST, differences, misfit, published, s
 from kleiber.report.numbers import compact, count, interval, plus_minus, signed
 from kleiber.report.opponents import KINDS, count_curve, worth
 from kleiber.report.reader import METHODS, Law, StudyOutput
-from kleiber.report.tokenizers import EQUAL, SCORES, EqualDifference, equal_differences
+from kleiber.report.tokenizers import EQUAL, SCORES, EqualDifference, equal_differences, unmoved
 
 __all__ = ["Cell", "Table", "laws_side_by_side", "tables"]
 
@@ -322,6 +322,9 @@ def _equal(study: StudyOutput) -> Table:
         "Tokenizers at equal size and seed, with 95 % intervals over runs. Equal tokens are more DNA where tokens are "
         "long; masked tokens also hold what the cuts between tokens give away"
     )
+    shown = {arm for arm, _, _ in by_pair} | {other for _, other, _ in by_pair}
+    if still := [one.words for one in unmoved(study) if one.arm in shown]:
+        caption += f". The same bases do not show what was learned where {'; '.join(still)}"
     return Table("equal", caption, header, tuple(rows))
 
 

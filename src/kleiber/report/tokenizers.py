@@ -3,6 +3,10 @@
 Equal tokens give a tokenizer with long tokens more DNA to read; equal bases, one with short tokens more steps; equal
 operations are what is paid for. Two arms rarely meet at one amount of bases or operations, so the losses of each run
 are interpolated over the logarithm of what is equal, inside the range that both have and never beyond it.
+
+The score on the same bases for all asks models for something that they have not seen in training: flanks that are cut
+where a token would not end. Where training lowers the losses of an arm's masked tokens and leaves this score where it
+was, it measures that and not what the arm has learned, and nothing is concluded from it (`unmoved`).
 """
 
 from __future__ import annotations
@@ -18,10 +22,13 @@ from scipy.stats import t as student_t
 
 from kleiber.report.reader import StudyOutput
 
-__all__ = ["EQUAL", "SCORES", "EqualDifference", "equal_differences"]
+__all__ = ["EQUAL", "MASKED", "SAME_BASES", "SCORES", "EqualDifference", "Unmoved", "equal_differences", "unmoved"]
 
 EQUAL = {"n_tokens": "tokens", "n_bases": "bases", "flops": "FLOPs"}
-SCORES = {"bits_per_base": "masked tokens", "bits_per_base_intervals": "the same bases for all"}
+MASKED, SAME_BASES = "bits_per_base", "bits_per_base_intervals"
+SCORES = {MASKED: "masked tokens", SAME_BASES: "the same bases for all"}
+LEARNED = 0.02  # bits that training has to take off masked tokens before the other score is judged by it
+SHARE = 0.1  # of that, which has to show on the same bases
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,45 @@ class EqualDifference:
     n_runs: int
 
 
+@dataclass(frozen=True)
+class Unmoved:
+    """An arm that learned, and whose score on the same bases does not show it.
+
+    Attributes
+    ----------
+    masked, same_bases
+        Bits per base that the largest budget scores below the smallest, by each score: means over runs.
+    """
+
+    arm: str
+    masked: float
+    same_bases: float
+
+    @property
+    def words(self) -> str:
+        """Say so, as a clause."""
+        learned, shown = (f"{gain:.3f}".replace("-", "−") for gain in (self.masked, self.same_bases))
+        return f"{self.arm} gains {shown} bits per base by training that takes {learned} off its masked tokens"
+
+
+def unmoved(study: StudyOutput) -> list[Unmoved]:
+    """Return the arms whose score on the same bases for all does not fall as their models learn."""
+    found = []
+    for arm in study.arms:
+        runs = (
+            study.fitted(arm)
+            .drop_nulls(list(SCORES))
+            .sort("n_tokens")
+            .group_by("size", "seed")
+            .agg(pl.col(score).first() - pl.col(score).last() for score in SCORES)
+        )
+        if len(runs):
+            one = Unmoved(arm, *(float(runs[score].mean()) for score in SCORES))
+            if one.masked > LEARNED and one.same_bases < SHARE * one.masked:
+                found.append(one)
+    return found
+
+
 def equal_differences(study: StudyOutput) -> list[EqualDifference]:
     """Compare arms of different tokenizers that sample alike, in each of three ways and by each score."""
     found = []
@@ -58,7 +104,7 @@ def equal_differences(study: StudyOutput) -> list[EqualDifference]:
             continue
         for score in SCORES:
             found += [_difference(study, arm, other, equal, score) for equal in EQUAL]
-    return [one for one in found if one.mean is not None or one.score == "bits_per_base"]
+    return [one for one in found if one.mean is not None or one.score == MASKED]
 
 
 def _difference(study: StudyOutput, arm: str, other: str, equal: str, score: str) -> EqualDifference:
