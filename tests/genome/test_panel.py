@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numba
 import numpy as np
 import pysam
 import pysam.bcftools
@@ -19,6 +20,7 @@ from kleiber.errors import ConfigError, DataError, StateError, UnknownContig, Un
 from kleiber.genome.panel import Panel, PanelRules
 from kleiber.genome.ploidy import read_sexes
 from kleiber.genome.reference import Reference, Region
+from kleiber.genome.store import empty_store
 from oracles import haplotype as oracle
 
 BASES = "ACGTACGTACGTACGTACGTACGTACGTACGTACGTACGT"
@@ -283,6 +285,15 @@ def test_what_is_asked_of_a_store(embedded):
         panel.sequence("HG00097", 2, region)
     with pytest.raises(ConfigError, match="lies outside the contig"):
         panel.sequence("HG00097", 0, Region("20", 3_999_990, 4_000_010))
+
+
+def test_kernels_are_compiled_for_one_kind_of_store(embedded, tmp_path):
+    """Mapped, with files that are empty, or without any edit: another type would be compiled anew, in seconds."""
+    _, panel = embedded
+    sparse = build(tmp_path, ["2 C G 0|1"])
+    assert min(len(array) for array in sparse.store("c")) == 0
+    kinds = {numba.typeof(store) for store in (panel.store("20"), sparse.store("c"), empty_store(1000))}
+    assert len(kinds) == 1
 
 
 def test_a_store_opens_where_it_is_moved_and_on_its_own_reference_only(tmp_path):

@@ -202,9 +202,11 @@ def carried(store, n_slots, slot, begin, until, edits):
         is_start = False
         if n + k > found.size:
             grown = np.empty(2 * (n + k), np.int64)
-            grown[:n] = found[:n]
+            for i in range(n):  # no slices: the text of their errors takes seconds to compile
+                grown[i] = found[i]
             found = grown
-        found[n : n + k] = edits[:k]
+        for i in range(k):
+            found[n + i] = edits[i]
         n += k
         at = edge
     return found[:n]

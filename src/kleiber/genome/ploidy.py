@@ -105,7 +105,9 @@ def _follow(batch, kept, now, since, until, even):
                 if now[i] != 0:
                     if n == closed.shape[0]:
                         grown = np.empty((2 * n, 4), np.int64)
-                        grown[:n] = closed
+                        for row in range(n):  # no slice: the text of its errors takes seconds to compile
+                            for column in range(4):
+                                grown[row, column] = closed[row, column]
                         closed = grown
                     closed[n, 0], closed[n, 1], closed[n, 2] = i, now[i], since[i]
                     closed[n, 3] = min(begin, max(until[i], even[0]) if now[i] == 2 else until[i])

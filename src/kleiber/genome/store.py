@@ -141,13 +141,20 @@ def _map(path: Path, kind: type) -> NDArray:
         raise DataError(f"There is no {path}.\n  Build the store again, or copy it again.") from None
     if size % np.dtype(kind).itemsize:
         raise DataError(f"{path} is cut short: {size:,} bytes are no {np.dtype(kind)}.\n  Copy it again.")
-    return np.asarray(np.memmap(path, kind, "r")) if size else np.zeros(0, kind)
+    return np.asarray(np.memmap(path, kind, "r")) if size else _kept(np.zeros(0, kind))
 
 
 def empty_store(length: int) -> Store:
     """Return the store of a contig without edits: that of the reference itself."""
     arrays = {name: np.zeros(1, kind) for name, kind in ARRAYS.items()}
-    return Store(**{**arrays, "row": np.full((max(1, length) + TILE - 1) >> SHIFT, -1, np.int32)})
+    arrays["row"] = np.full((max(1, length) + TILE - 1) >> SHIFT, -1, np.int32)
+    return Store(**{name: _kept(array) for name, array in arrays.items()})
+
+
+def _kept(array: NDArray) -> NDArray:
+    """Make an array read-only, as mapped ones are: each mixture of the two would be compiled for anew."""
+    array.flags.writeable = False
+    return array
 
 
 class StoreWriter:
@@ -330,7 +337,8 @@ def _gather(offsets, values, chosen):
         out_at[i + 1] = out_at[i] + offsets[chosen[i] + 1] - offsets[chosen[i]]
     out = np.empty(out_at[-1], values.dtype)
     for i in range(chosen.size):
-        out[out_at[i] : out_at[i + 1]] = values[offsets[chosen[i]] : offsets[chosen[i] + 1]]
+        for j in range(out_at[i + 1] - out_at[i]):  # no slices: the text of their errors takes seconds to compile
+            out[out_at[i] + j] = values[offsets[chosen[i]] + j]
     return out_at, out
 
 

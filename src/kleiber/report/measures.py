@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
 
 from kleiber.report.reader import Law, StudyOutput
 from kleiber.scaling.pairs import error_of, influence
+from kleiber.scaling.quantiles import student
 
 __all__ = [
     "PUBLISHED",
@@ -305,7 +305,7 @@ def half_width(errors: list[tuple[float, int]]) -> float:
     if variance == 0:
         return 0.0
     free = variance**2 / sum(se**4 / df for se, df in errors)
-    return float(student_t.ppf(0.975, free)) * math.sqrt(variance)
+    return student(free) * math.sqrt(variance)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
 
 from kleiber.report.reader import StudyOutput
+from kleiber.scaling.quantiles import student
 
 __all__ = ["EQUAL", "MASKED", "SAME_BASES", "SCORES", "EqualDifference", "Unmoved", "equal_differences", "unmoved"]
 
@@ -90,7 +90,7 @@ def unmoved(study: StudyOutput) -> list[Unmoved]:
             .agg(pl.col(score).first() - pl.col(score).last() for score in SCORES)
         )
         if len(runs):
-            one = Unmoved(arm, *(float(runs[score].mean()) for score in SCORES))
+            one = Unmoved(arm, *(float(runs[score].to_numpy().mean()) for score in SCORES))
             if one.masked > LEARNED and one.same_bases < SHARE * one.masked:
                 found.append(one)
     return found
@@ -117,7 +117,7 @@ def _difference(study: StudyOutput, arm: str, other: str, equal: str, score: str
     mean = float(means.mean())
     if len(means) < 2:
         return EqualDifference(arm, other, equal, score, mean, None, None, n_points, 1)
-    half = float(student_t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means)))
+    half = float(student(len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means)))
     return EqualDifference(arm, other, equal, score, mean, mean - half, mean + half, n_points, len(means))
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from kleiber.scaling.observations import Observations
+from kleiber.scaling.quantiles import student
 from kleiber.scaling.result import FitResult
 
 __all__ = ["elasticities", "spread_of_seeds"]
@@ -142,8 +142,8 @@ class _Luck:
         doubt = self.mean**2 / self.free_run + extra**2 / self.free_point
         free = variance**2 / doubt if doubt > 0 else np.inf
         share = float((1 / seeds).sum())
-        by_n = t.ppf(0.975, free) * np.sqrt(variance * share)
-        by_d = t.ppf(0.975, self.free_point) * np.sqrt(self.point * share / 2)
+        by_n = student(free) * np.sqrt(variance * share)
+        by_d = student(self.free_point) * np.sqrt(self.point * share / 2)
         return level * float(by_n), level * float(by_d)
 
 

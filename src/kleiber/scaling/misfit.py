@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as fisher
 
 from kleiber.scaling.bootstrap import Fitted
 from kleiber.scaling.observations import Observations
+from kleiber.scaling.quantiles import fisher_tail
 from kleiber.scaling.solver import log_law
 
 __all__ = ["UNLIKELY", "Finding", "Residuals", "between_sizes", "lack_of_fit", "patterns"]
@@ -133,7 +133,7 @@ def patterns(residuals: Residuals) -> list[Finding]:
         follows = inner @ (inner.T @ left)
         rest = max(float(left @ left - follows @ follows), TINY)
         statistic = (float(follows @ follows) / q) / (rest / free)
-        probability = min(1.0, tried * float(fisher.sf(statistic, q, free)))
+        probability = min(1.0, tried * fisher_tail(statistic, q, free))
         found.append(Finding(name, probability, float(np.sqrt(np.mean((root @ follows) ** 2)))))
     return sorted(found, key=lambda one: one.probability)
 
@@ -230,7 +230,7 @@ def _tested(where: str, misfit: float, free: int, pure: float, pure_free: int) -
     if free < 1 or pure_free < FEW or pure <= 0:
         return []
     statistic = max(misfit, 0.0) / free / (pure / pure_free)
-    return [Finding(where, float(fisher.sf(statistic, free, pure_free)), float(np.sqrt(statistic)))]
+    return [Finding(where, fisher_tail(statistic, free, pure_free), float(np.sqrt(statistic)))]
 
 
 def _basis(columns: Array, least: float = 0.0) -> Array:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from kleiber.scaling.fit import NARROW
+from kleiber.scaling.quantiles import student
 from kleiber.scaling.result import FitResult, identified
 
 __all__ = ["AT_LEAST", "Optimum", "line", "power_law"]
@@ -56,5 +56,5 @@ def line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, 
     slope, intercept = np.polyfit(x, y, 1)
     free = len(x) - 2
     error = np.sqrt(((y - slope * x - intercept) ** 2).sum() / free / ((x - x.mean()) ** 2).sum())
-    half = t.ppf(0.975, free) * error
+    half = student(free) * error
     return float(slope), float(slope - half), float(slope + half)

@@ -16,9 +16,9 @@ from math import inf, isfinite, log, sqrt
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
 
 from kleiber.errors import DataError
+from kleiber.scaling.quantiles import student
 
 __all__ = ["PairedDifference", "bits_between", "difference_of", "error_of", "influence"]
 
@@ -46,7 +46,7 @@ class PairedDifference:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval, by Student's t with one degree of freedom fewer than there are clusters."""
-        half = float(student_t.ppf(0.975, self.n - 1)) * self.se if self.n > 1 else inf
+        half = student(self.n - 1) * self.se if self.n > 1 else inf
         return self.value - half, self.value + half
 
     def exceeds(self, errors: float) -> bool:

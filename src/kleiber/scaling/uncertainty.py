@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from kleiber.errors import ConfigError, DataError
 from kleiber.scaling.bootstrap import Fitted, refit
 from kleiber.scaling.fit import natural, problem_of, refusal
 from kleiber.scaling.laws import PARAMETERS
 from kleiber.scaling.observations import Observations
+from kleiber.scaling.quantiles import chi_squared
 from kleiber.scaling.solver import Restriction, Solution
 
 __all__ = ["PROFILED", "Comparison", "Profile", "compare", "profile"]
@@ -71,7 +71,7 @@ def profile(observations: Observations, parameter: str, *, delta: float | None =
         from_optimum = np.concatenate([best[0][None], starts[:1], starts[1::16]])
         objective.append(_best(replace(problem, restriction=held).solve(from_optimum, z))[1])
     rise = np.maximum(np.array(objective) - best[1], 0.0)
-    allowed = chi2.ppf(0.95, 1) * best[1] / max(len(z) - len(PARAMETERS), 1) + 1e-15
+    allowed = chi_squared(0.95, 1) * best[1] / max(len(z) - len(PARAMETERS), 1) + 1e-15
     inside = np.flatnonzero(rise <= allowed)
     low, high = int(inside[0]), int(inside[-1])
     return Profile(

@@ -186,6 +186,8 @@ class Tokenizer(ABC):
         n, length = bases.shape
         ids = np.empty(n * min(room, length), np.int32)
         rows = Rows(ids, np.zeros(n + 1, np.int64), np.zeros(n, np.int64))
+        bases = bases.view()
+        bases.flags.writeable = False  # compiled once, and not for bases that can be written as well
         self._fill(bases, room, rows)
         return rows._replace(ids=ids[: rows.offsets[-1]])
 
