@@ -129,7 +129,7 @@ def test_flops_are_those_that_torch_counts(scored, small):
     with FlopCounterMode(display=False) as counter:
         small(ids, rows=rows).sum().backward()
     flops = small.config.flops(4, 24, None if scored is None else 4 * scored)
-    convolution = 3 * (2 * 3 * SMALL.hidden) * 4 * 24  # forward once, backward twice
+    convolution = 3 * (2 * 3 * SMALL.hidden) * 4 * 24 * SMALL.layers  # forward once, backward twice
     assert flops.pop("convolution", convolution) == convolution
     assert sum(flops.values()) == counter.get_total_flops()
 

@@ -25,9 +25,9 @@ def logits(w: Weights, ids: Tensor, real: Tensor, heads: int, layers: int) -> Te
         embeddings = "bert.embeddings"
         x = w[f"{embeddings}.word_embeddings.weight"][row]
         x = norm(x, w, f"{embeddings}.LayerNorm")
-        x = x + convolve(x, there, w["bert.convolution.weight"])
         for n in range(layers):
             block = f"bert.encoder.layer.{n}"
+            x = x + convolve(x, there, w[f"{block}.convolution.weight"])
             mixed = attention(
                 norm(x, w, f"{block}.attention.output.LayerNorm"), there, heads, w, f"{block}.attention.self"
             )

@@ -30,24 +30,28 @@ class Architecture:
         Vectors for types of token, as BERT has.
     own_params
         Given the width: parameters outside the blocks, beside embeddings and head.
-    own_flops
-        Given the width and the tokens of a batch: operations of the forward pass, by component, beside those that all
-        have (see `kleiber.model.config.ModelConfig.flops`).
+    block_params
+        Given the width: parameters of a block, beside attention and feed-forward.
+    block_flops
+        Given the width and the tokens of a batch: operations of a block's forward pass, by component, beside those that
+        all have (see `kleiber.model.config.ModelConfig.flops`).
     """
 
     network: str
     about: str
     n_types: int = 0
     own_params: Callable[[int], int] = lambda width: 0
-    own_flops: Callable[[int, int], dict[str, int]] = lambda width, tokens: {}
+    block_params: Callable[[int], int] = lambda width: 0
+    block_flops: Callable[[int, int], dict[str, int]] = lambda width, tokens: {}
 
 
 ARCHITECTURES = {
     "shortconv": Architecture(
         "kleiber.model.shortconv:ShortConv",
-        "DNABERT-2 with a short convolution, which reads order,",
-        own_params=lambda width: (CONV_WIDTH + 2) * width,  # the convolution and the last norm
-        own_flops=lambda width, tokens: {"convolution": 2 * CONV_WIDTH * width * tokens},
+        "DNABERT-2 with short convolutions, which reads order,",
+        own_params=lambda width: 2 * width,  # the last norm
+        block_params=lambda width: CONV_WIDTH * width,
+        block_flops=lambda width, tokens: {"convolution": 2 * CONV_WIDTH * width * tokens},
     ),
     "dnabert2": Architecture(
         "kleiber.model.dnabert2:DNABERT2", "DNABERT-2", n_types=2, own_params=lambda width: 2 * width

@@ -73,8 +73,8 @@ class ModelConfig:
     @property
     def n_params_non_embedding(self) -> int:
         """The parameters of the blocks: what the ladder's sizes count."""
-        h = self.hidden
-        return self.layers * (4 * h * h + 9 * h + 3 * h * self.intermediate)
+        h, own = self.hidden, ARCHITECTURES[self.architecture].block_params(self.hidden)
+        return self.layers * (4 * h * h + 9 * h + 3 * h * self.intermediate + own)
 
     def flops(self, rows: int, length: int, scored: int | None = None) -> dict[str, int]:
         """Count the floating-point operations of one training step: matrix products, forward and backward.
@@ -102,7 +102,8 @@ class ModelConfig:
             "feed_forward": 2 * 3 * h * i * through,
             "head": 2 * h * (h + self.vocab_size) * last,
         }
-        forward |= ARCHITECTURES[self.architecture].own_flops(h, tokens)
+        own = ARCHITECTURES[self.architecture].block_flops(h, tokens)
+        forward |= {name: self.layers * value for name, value in own.items()}
         return {name: 3 * value for name, value in forward.items()}
 
     def to_hub(self) -> dict[str, Any]:
@@ -191,19 +192,22 @@ def shape_for(size: str, vocab_size: int, dropout: float = 0.0, architecture: st
     if not match:
         raise UnknownName(size, PRESETS, kind="size")
     target = float(match[1]) * {"K": 1e3, "M": 1e6, "B": 1e9}[match[2]]
-    found = min(_ladder(vocab_size, architecture), key=lambda c: abs(c.n_params_non_embedding - target))
+    found = min(_ladder(vocab_size), key=lambda c: abs(c.n_params_non_embedding - target))
     if not target / 2 < found.n_params_non_embedding < target * 2:
         raise ConfigError(
             f"No model has about {size} parameters in its blocks; the nearest has {found.n_params_non_embedding:,}."
         )
-    return replace(found, dropout=dropout)
+    return replace(found, dropout=dropout, architecture=architecture)
 
 
-def _ladder(vocab_size: int, architecture: str) -> list[ModelConfig]:
-    """Return every shape of the rule, from 2 layers of width 16 to 128 of width 4,096."""
+def _ladder(vocab_size: int) -> list[ModelConfig]:
+    """Return every shape of the rule, from 2 layers of width 16 to 128 of width 4,096: DNABERT-2's.
+
+    By its sizes, so that a size has one shape whatever the network.
+    """
     shapes = []
     for hidden in (*range(16, 512, 8), *range(512, 4097, 64)):
         heads = next(n for n in range(-(-hidden // HEAD_WIDTH), hidden + 1) if hidden % n == 0)
         layers = max(2, round(hidden / 32))
-        shapes.append(ModelConfig(vocab_size, hidden, layers, heads, 4 * hidden, architecture=architecture))
+        shapes.append(ModelConfig(vocab_size, hidden, layers, heads, 4 * hidden))
     return shapes

@@ -86,7 +86,8 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.mlp = GatedMLP(config)
 
-    def forward(self, x: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, attend: Attend, rows: Tensor | None = None, real: Tensor | None = None) -> Tensor:
+        """Return (B, S, H), or (B, K, H) at the tokens `rows`; `real` (B, S, 1) is 0 at padding, None without any."""
         return self.mlp(self.attention(x, attend, rows))
 
 
@@ -108,9 +109,10 @@ class Encoder(nn.Module):
         """Return the last block's output at the tokens `rows` (B, K), at all when None."""
         attend = attention(self.backend, self.slopes, x, mask, None)
         last = attend if rows is None else attention(self.backend, self.slopes, x, mask, rows)
+        real = None if mask is None else mask.unsqueeze(-1).to(x.dtype)
         for block in self.layer[:-1]:
-            x = block(x, attend)
-        return self.layer[-1](x, last, rows)
+            x = block(x, attend, None, real)
+        return self.layer[-1](x, last, rows, real)
 
 
 class Bert(nn.Module):
