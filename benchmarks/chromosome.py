@@ -1,0 +1,105 @@
+"""One chromosome to train small networks on and a stretch of it to score them: what benchmarks of recipes share.
+
+Everything lands in a folder, so that a benchmark that was stopped goes on where it was: a run that is there is not
+trained again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from kleiber.corpus.sampling import Corpus, CorpusConfig, open_corpus
+from kleiber.genome.reference import Reference
+from kleiber.model.config import ModelConfig
+from kleiber.tokens.kinds import load
+from kleiber.tokens.tokenizer import Tokenizer
+from kleiber.tokens.train import WINDOW, train_tokenizer
+from kleiber.train.clock import faster_precision
+from kleiber.train.config import Run, TrainConfig
+from kleiber.train.evaluate import Evaluation
+from kleiber.train.loop import train
+from kleiber.train.scoring import CLUSTERS, held_out
+
+__all__ = ["Chromosome", "Trained"]
+
+SEED = 17  # of the tokenizer's DNA and of the held-out masks
+BASES = 4.4  # of a token, about
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model at one budget: its observation, and nats and bases by cluster of held-out DNA."""
+
+    row: dict
+    clusters: pl.DataFrame
+
+    @property
+    def bits(self) -> float:
+        """Bits per base."""
+        return self.row["bits_per_base"]
+
+
+@dataclass(frozen=True)
+class Chromosome:
+    """DNA to train on and to score, cut into tokens.
+
+    Attributes
+    ----------
+    recipe
+        What is held out by it: rows and masks of the score; a run may have another recipe, with these.
+    """
+
+    folder: Path
+    holdout: str
+    recipe: TrainConfig
+    threads: int = 1
+
+    @classmethod
+    def prepare(cls, fasta: Path, holdout: str, folder: Path, recipe: TrainConfig, threads: int = 1) -> Chromosome:
+        """Read the FASTA, train the tokenizer and settle the precision, where that is not done."""
+        made = cls(folder, holdout, replace(recipe, precision=faster_precision(torch.device("cpu"))), threads)
+        if not made.tokenizer_path.exists():
+            reference = Reference.build(fasta, folder / "reference")
+            config = CorpusConfig("reference", WINDOW, holdout=(holdout,))
+            tiles = open_corpus(reference, None, config, SEED)
+            train_tokenizer("bpe1024", tiles.tile_rows(tiles.tiles(WINDOW), WINDOW)).save(made.tokenizer_path)
+        return made
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Where the tokenizer is."""
+        return self.folder / "tokenizer.json"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """BPE of 1,024 tokens, trained on what is not held out."""
+        return load(self.tokenizer_path)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The bases."""
+        return Reference.open(self.folder / "reference")
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The held-out rows, as many as the recipe asks for."""
+        return held_out(self.corpus(SEED, "heldout"), self.tokenizer, self.recipe, SEED, self.reference, None)
+
+    def corpus(self, seed: int, split: str = "train") -> Corpus:
+        """Return windows about as long as a row."""
+        reach = self.recipe.row_tokens * self.tokenizer.max_token_length
+        window = round(self.recipe.row_tokens * BASES)
+        return open_corpus(self.reference, None, CorpusConfig("reference", window, reach, (self.holdout,), split), seed)
+
+    def train(
+        self, name: str, shape: ModelConfig, recipe: TrainConfig, budgets: tuple[float, ...], seed: int
+    ) -> list[Trained]:
+        """Train one run, or read it where it is done: a model a budget."""
+        run, folder = Run(name, shape, recipe, tuple(map(round, budgets)), seed), self.folder / "runs" / name
+        rows = train(run, self.corpus(seed), self.tokenizer, self.evaluation, folder, self.threads)
+        return [Trained(row, pl.read_csv(folder / "checkpoints" / f"step-{row['steps']}" / CLUSTERS)) for row in rows]
