@@ -38,6 +38,7 @@ from kleiber.scaling.witnesses import examine
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = (DOCS / "results.md", DOCS / "explanation" / "laptop.md")
 SEED = 17
+BELOW = "below token frequencies"
 BLOCK = re.compile(r"(<!-- write: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -49,10 +50,11 @@ def table_of(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def of_report(study: StudyOutput, name: str, without: str | None = None) -> str:
-    """Return a table of the report and its caption; without the rows of one arm, where it is named."""
+    """Return a table of the report and its caption; without the rows and clauses of one arm, where it is named."""
     made = tables(study)[name]
     rows = [[cell.text for cell in row] for row in made.rows]
-    return f"{table_of(made.header, (row for row in rows if without not in row[:2]))}\n\n*{made.caption}.*"
+    caption = re.sub(rf"; [^;]* {without} [^;]*", "", made.caption)
+    return f"{table_of(made.header, (row for row in rows if without not in row[:2]))}\n\n*{caption}.*"
 
 
 def listed(sentences: Iterable[str]) -> str:
@@ -125,11 +127,11 @@ def repeats(study: StudyOutput) -> str:
     ]
     header = (
         "tokens",
-        f"bits/base, {size}, each base once",
-        "both strands, less that",
+        f"{size}, all of it, one strand: bits/base",
+        "all, both strands: difference",
         f"passes over {share:.0%}".replace("%", " %"),
-        "these, one strand, less that",
-        "these, both strands, less that",
+        f"{share:.0%}, one strand: difference".replace("%", " %"),
+        f"{share:.0%}, both strands: difference".replace("%", " %"),
     )
     return table_of(header, rows)
 
@@ -147,15 +149,14 @@ def blindness(study: StudyOutput) -> str:
             row["arm"], row["size"], plus_minus(row["bits_per_base"], row["bits_per_base_se"]),
             f"{frequencies - row['bits_per_base']:.3f}", plus_minus(row["cost_reversed"], row["cost_reversed_se"]),
         ])  # fmt: skip
-    return table_of(
-        ("arm", "size", "bits/base ± s.e.", "below token frequencies", "cost of reading backwards ± s.e."), rows
-    )
+    return table_of(("arm", "size", "bits/base ± s.e.", BELOW, "cost of reading backwards ± s.e."), rows)
 
 
 def order(small: StudyOutput, laptop: StudyOutput) -> str:
     """Set what reversal costs the networks of the two studies side by side; the second read no more than the first."""
     rows, most = [], int(small.observations["n_tokens"].max())
     for study in (small, laptop):
+        frequencies = study.baselines["ref-bpe"]["unigram"]["bits_per_base"]
         scored = study.observations.drop_nulls("cost_reversed").filter(pl.col("arm") == "ref-bpe")
         is_fresh = pl.col("n_unique_bases") == pl.col("n_unique_bases").max()
         scored = scored.filter(is_fresh & (pl.col("n_tokens") <= most))
@@ -167,10 +168,12 @@ def order(small: StudyOutput, laptop: StudyOutput) -> str:
                     row["size"],
                     compact(row["n_tokens"]),
                     plus_minus(row["bits_per_base"], row["bits_per_base_se"]),
+                    f"{frequencies - row['bits_per_base']:.3f}",
                     plus_minus(row["cost_reversed"], row["cost_reversed_se"]),
                 ]
             )
-    return table_of(("network", "size", "tokens", "bits/base ± s.e.", "cost of reading backwards ± s.e."), rows)
+    header = ("network", "size", "tokens", "bits/base ± s.e.", BELOW, "cost of reading backwards ± s.e.")
+    return table_of(header, rows)
 
 
 def foreseen(study: StudyOutput) -> str:
@@ -194,7 +197,7 @@ def foreseen(study: StudyOutput) -> str:
     result = examine(fit(whole, seed=SEED), whole)
     low, high = result.intervals["a"]
     rows.append(["the study itself", f"{(high - low) / 2:.3f}", "yes" if result.usable else "no"])
-    return table_of(("", "half-width of a's 95 % interval", "a usable"), rows)
+    return table_of(("", "half-width of a's 95 % interval, choices of the fit included", "a usable"), rows)
 
 
 def rule(study: StudyOutput) -> str:
@@ -204,7 +207,8 @@ def rule(study: StudyOutput) -> str:
         found = study.law(arm, "gradient-rule")
         if found is None:
             continue
-        slopes = [text for text in found.warnings if text.startswith(("the rule's slope", "a moves"))]
+        kept = ("the rule's slope", "a moves", "no run is a standard error better")
+        slopes = [text for text in found.warnings if text.startswith(kept)]
         text = f"REFUSED: {'; '.join(found.warnings)}" if found.status == "REFUSED" else "; ".join(slopes)
         said.append(f"{arm}: {text}.")
     return listed(said)

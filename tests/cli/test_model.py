@@ -133,7 +133,7 @@ def test_export_and_import(trained, tmp_path):
 
 
 def test_info():
-    result = kleiber("model", "info", "15M", "--json")
+    result = kleiber("model", "info", "15M", "--architecture", "dnabert2", "--json")
     assert json.loads(result.stdout)["n_params"] == 14_963_712
     assert kleiber("model", "info", "15X").returncode == 2
 

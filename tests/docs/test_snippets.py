@@ -36,7 +36,7 @@ SMALLER = [
     (r"kleiber evaluate", "kleiber evaluate --length 32 --rows 50"),
     (r"--nproc-per-node 8", "--nproc-per-node 2"),
     (r"--devices 8", "--devices 2"),
-    (r"import DNABERT-2-117M", "import my-dnabert2"),  # the published weights are on the network
+    (r"import DNABERT-2-117M", "import my-model"),  # the published weights are on the network
     (r"--watch 10", "--watch 1"),
 ]
 TINY = [

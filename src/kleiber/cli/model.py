@@ -39,21 +39,21 @@ def load_with_tokenizer(checkpoint: Path, tokenizer: Path | None) -> tuple[Any, 
 def info(
     model: str,
     *,
-    architecture: str = "dnabert2",
+    architecture: str = "shortconv",
     vocab_size: int = 4096,
     length: int = 128,
     json: Annotated[bool, Flag] = False,
 ) -> None:
     """Show a model's shape, its parameters and operations: of a checkpoint, or of a size.
 
-    Example: ``kleiber model info 15M --vocab-size 4096``
+    Example: ``kleiber model info 0.4M --vocab-size 1024``
 
     Parameters
     ----------
     model
         A checkpoint as for `kleiber evaluate`, or a size: 0.4M, 15M.
     architecture
-        Network, when a size is named.
+        Network, when a size is named: shortconv or dnabert2.
     vocab_size
         Tokens, when a size is named.
     length
@@ -109,7 +109,7 @@ def import_(source: Path, *, out: Path) -> None:
 def export(checkpoint: Path, *, out: Path, tokenizer: Path | None = None) -> None:
     """Write a checkpoint as a folder that transformers loads, also where kleiber is not installed.
 
-    Example: ``kleiber model export run --out my-dnabert2``
+    Example: ``kleiber model export run --out my-model``
 
     Parameters
     ----------

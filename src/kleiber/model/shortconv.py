@@ -118,7 +118,8 @@ class ShortConv(DNABERT2):
         super().initialise(seed)
         generator = torch.Generator().manual_seed((seed + 1) % 2**63)
         with torch.no_grad():
-            for block in self.bert.encoder.layer:
-                block.convolution.weight.normal_(0.0, CONV_SPREAD, generator=generator)
+            for name, parameter in self.named_parameters():
+                if "convolution" in name:
+                    parameter.normal_(0.0, CONV_SPREAD, generator=generator)
             if frequencies is not None:
                 self.cls.predictions.decoder.bias.copy_(torch.as_tensor(frequencies()).log())

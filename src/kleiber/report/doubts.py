@@ -181,14 +181,17 @@ def limits(study: StudyOutput) -> list[str]:
     table = study.observations
     sentences = []
     if len(table):
-        most = f"{compact(table['n_params'].max())} parameters and {compact(table['flops'].max())} FLOPs"  # type: ignore[arg-type]
-        sentences.append(f"What larger models do: the most here is {most}.")
+        largest, most = compact(table["n_params_non_embedding"].max()), compact(table["flops"].max())  # type: ignore[arg-type]
+        sentences.append(
+            f"What larger models do: the largest here has {largest} parameters beside its embeddings, and the most "
+            f"compute is {most} FLOPs."
+        )
     if any(study.sampling(arm) == "variant" for arm in study.arms):
         sentences.append("How well variants are predicted: all are scored on the reference.")
-    epochs = table["epochs"].max()
-    if epochs is not None and float(epochs) > EPOCHS:  # type: ignore[arg-type]
+    epochs = max([0.0, *(float(study.fitted(arm)["epochs"].max() or 0) for arm in study.arms)])  # type: ignore[arg-type]
+    if epochs > EPOCHS:
         sentences.append(
-            f"What new data would do: DNA was read up to {float(epochs):.2g} times, beyond about {EPOCHS} times it is "  # type: ignore[arg-type]
+            f"What new data would do: DNA was read up to {epochs:.2g} times, beyond about {EPOCHS} times it is "
             "worth less than new DNA (Muennighoff et al. 2023), and D counts both alike."
         )
     return [

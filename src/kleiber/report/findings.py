@@ -69,13 +69,19 @@ def _gains_in_brief(study: StudyOutput) -> str:
     arm, of_arm = next(iter(found.items()))
     clear = [sum(gain is not None and gain.is_clear for gain in of) for of in zip(*found.values(), strict=True)]
     if clear == [len(found)] * 2:
-        lead = "More data and more parameters both lower the loss" + (" in every arm" if len(found) > 1 else "")
+        lead = "More data and more parameters both lower the loss" + (_where(len(found), len(study.arms)))
     elif len(found) > 1:
         lead = f"More data lower the loss clearly in {clear[0]} of {len(found)} arms, more parameters in {clear[1]}"
     else:
         lead = "; ".join(_whether(what, gain) for what, gain in zip(WHAT, of_arm, strict=True))
     numbers = [f"twice the {what} takes off {_gain(gain)}" for what, gain in zip(WHAT, of_arm, strict=True) if gain]
     return f"{lead[0].upper()}{lead[1:]}: {', '.join(numbers)} bits per base{f' in {arm}' if len(found) > 1 else ''}."
+
+
+def _where(n: int, of: int) -> str:
+    if of == 1:
+        return ""
+    return " in every arm" if n == of else f" in all {n} arms that vary both"
 
 
 def _whether(what: str, gain: Gain | None) -> str:
@@ -92,7 +98,11 @@ def _gain(one: Gain) -> str:
 
 def _pairs_in_brief(study: StudyOutput) -> list[str]:
     """Say what the corpora and the tokenizers change, each in one sentence."""
-    alike = [d for d in differences(study) if study.tokenizer(d.arm) == study.tokenizer(d.other)]
+    alike = [
+        d
+        for d in differences(study)
+        if study.tokenizer(d.arm) == study.tokenizer(d.other) and study.sampling(d.arm) != study.sampling(d.other)
+    ]
     corpora = [_extreme("corpora", "at equal size and tokens", alike)] if alike else []
     return [*corpora, _tokenizers_in_brief(study)]
 
@@ -112,8 +122,8 @@ def _tokenizers_in_brief(study: StudyOutput) -> str:
         return ""
     masked = _extreme("tokenizers", "on masked tokens, at equal size and compute", pairs[MASKED])
     return (
-        f"{masked} A part of that is what the cuts between tokens give away, and how much cannot be told: on the same "
-        f"bases for all, where they give away nothing, {next(iter(still.values())).words}."
+        f"{masked} A part of that is what the cuts between tokens give away, and how much cannot be told: the score on "
+        f"the same bases for all has none of it, but {next(iter(still.values())).words}."
     )
 
 

@@ -189,7 +189,7 @@ def _witnesses(study: StudyOutput) -> Table:
         (Cell(name), *(Cell(VERDICTS[says[arm][name]["agrees"]] if name in says[arm] else "–") for arm in arms))
         for name in names
     ]
-    caption = "What each witness says of the exponent a: it is identified where none speaks against it"
+    caption = "What each witness says of the exponent a: a is usable where none speaks against it"
     return Table("witnesses", caption, ("witness", *arms), tuple(rows))
 
 
@@ -324,7 +324,7 @@ def _equal(study: StudyOutput) -> Table:
     )
     shown = {arm for arm, _, _ in by_pair} | {other for _, other, _ in by_pair}
     if still := [one.words for one in unmoved(study) if one.arm in shown]:
-        caption += f". The same bases do not show what was learned where {'; '.join(still)}"
+        caption += f". The same bases do not show what was learned: {'; '.join(still)}"
     return Table("equal", caption, header, tuple(rows))
 
 

@@ -74,8 +74,11 @@ class Unmoved:
     @property
     def words(self) -> str:
         """Say so, as a clause."""
-        learned, shown = (f"{gain:.3f}".replace("-", "−") for gain in (self.masked, self.same_bases))
-        return f"{self.arm} gains {shown} bits per base by training that takes {learned} off its masked tokens"
+        moved = "falls" if self.same_bases >= 0 else "rises"
+        return (
+            f"from its least data to its most {self.arm} falls by {self.masked:.3f} bits per base on masked tokens and "
+            f"{moved} by {abs(self.same_bases):.3f} on the same bases, on average over its runs"
+        )
 
 
 def unmoved(study: StudyOutput) -> list[Unmoved]:

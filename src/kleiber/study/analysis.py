@@ -155,7 +155,8 @@ def _left_out(stuck: pl.DataFrame, n_learned: int) -> tuple[str, ...]:
         return ()
     if not n_learned:
         return (
-            "no run got better than the frequencies of tokens: the law is of models that have learned nothing else",
+            "no run is a standard error better than the frequencies of tokens: the law is of models that have hardly "
+            "learned anything else",
         )
     names = [f"{size} (seed {seed})" for size, seed in stuck.select("size", "seed").unique(maintain_order=True).rows()]
     return (f"left out, because they never got better than the frequencies of tokens: {', '.join(names)}",)
