@@ -1,12 +1,13 @@
 """One chromosome to train small networks on and a stretch of it to score them: what benchmarks of recipes share.
 
-Everything lands in a folder, so that a benchmark that was stopped goes on where it was: a run that is there is not
-trained again.
+Everything lands in a folder, so that a benchmark that was stopped goes on where it was: a run that is there, of the
+same network, recipe, data and seed, is not trained again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import torch
 from kleiber.corpus.sampling import Corpus, CorpusConfig, open_corpus
 from kleiber.genome.reference import Reference
 from kleiber.model.config import ModelConfig
+from kleiber.model.networks import network
+from kleiber.storage import digest
 from kleiber.tokens.kinds import load
 from kleiber.tokens.tokenizer import Tokenizer
 from kleiber.tokens.train import WINDOW, train_tokenizer
@@ -25,7 +28,7 @@ from kleiber.train.evaluate import Evaluation
 from kleiber.train.loop import train
 from kleiber.train.scoring import CLUSTERS, held_out
 
-__all__ = ["Chromosome", "Trained"]
+__all__ = ["Chromosome", "Trained", "pooled"]
 
 SEED = 17  # of the tokenizer's DNA and of the held-out masks
 BASES = 4.4  # of a token, about
@@ -42,6 +45,12 @@ class Trained:
     def bits(self) -> float:
         """Bits per base."""
         return self.row["bits_per_base"]
+
+
+def pooled(models: list[Trained]) -> pl.DataFrame:
+    """Return the clusters of several seeds' models as if they were one's."""
+    every = pl.concat([model.clusters for model in models])
+    return every.group_by("contig", "start", maintain_order=True).agg(pl.col("nats", "n_bases").sum())
 
 
 @dataclass(frozen=True)
@@ -61,24 +70,30 @@ class Chromosome:
 
     @classmethod
     def prepare(cls, fasta: Path, holdout: str, folder: Path, recipe: TrainConfig, threads: int = 1) -> Chromosome:
-        """Read the FASTA, train the tokenizer and settle the precision, where that is not done."""
-        made = cls(folder, holdout, replace(recipe, precision=faster_precision(torch.device("cpu"))), threads)
-        if not made.tokenizer_path.exists():
-            reference = Reference.build(fasta, folder / "reference")
-            config = CorpusConfig("reference", WINDOW, holdout=(holdout,))
-            tiles = open_corpus(reference, None, config, SEED)
-            train_tokenizer("bpe1024", tiles.tile_rows(tiles.tiles(WINDOW), WINDOW)).save(made.tokenizer_path)
-        return made
+        """Read the FASTA, train the tokenizer and settle the precision, where that is not done.
 
-    @property
-    def tokenizer_path(self) -> Path:
-        """Where the tokenizer is."""
-        return self.folder / "tokenizer.json"
+        Raises
+        ------
+        SystemExit
+            When the folder is of another FASTA or another stretch.
+        """
+        settled, wanted = folder / "prepared.json", {"fasta": fasta.name, "holdout": holdout}
+        if not settled.exists():
+            reference = Reference.build(fasta, folder / "reference")
+            tiles = open_corpus(reference, None, CorpusConfig("reference", WINDOW, holdout=(holdout,)), SEED)
+            tokenizer = train_tokenizer("bpe1024", tiles.tile_rows(tiles.tiles(WINDOW), WINDOW))
+            tokenizer.save(folder / "tokenizer.json")
+            settled.write_text(json.dumps(wanted | {"precision": faster_precision(torch.device("cpu"))}))
+        found = json.loads(settled.read_text())
+        precision = found.pop("precision")
+        if found != wanted:
+            raise SystemExit(f"{folder} is of {found}, not of {wanted}: name another --out.")
+        return cls(folder, holdout, replace(recipe, precision=precision), threads)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """BPE of 1,024 tokens, trained on what is not held out."""
-        return load(self.tokenizer_path)
+        return load(self.folder / "tokenizer.json")
 
     @cached_property
     def reference(self) -> Reference:
@@ -100,6 +115,8 @@ class Chromosome:
         self, name: str, shape: ModelConfig, recipe: TrainConfig, budgets: tuple[float, ...], seed: int
     ) -> list[Trained]:
         """Train one run, or read it where it is done: a model a budget."""
-        run, folder = Run(name, shape, recipe, tuple(map(round, budgets)), seed), self.folder / "runs" / name
+        run = Run(name, shape, recipe, tuple(map(round, budgets)), seed)
+        parts = {part: list(tensor.shape) for part, tensor in network(shape).named_parameters()}
+        folder = self.folder / "runs" / f"{name}.{digest([asdict(run), parts])[:6]}"
         rows = train(run, self.corpus(seed), self.tokenizer, self.evaluation, folder, self.threads)
         return [Trained(row, pl.read_csv(folder / "checkpoints" / f"step-{row['steps']}" / CLUSTERS)) for row in rows]

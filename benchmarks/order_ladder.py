@@ -4,8 +4,8 @@
 
 Trains on all but the held-out stretch (BPE of 1,024 tokens trained there, steps of 16 rows of 128 tokens, the recipe of
 the package) and scores all of that stretch under three sets of masks. Prints means of three seeds, the steps of the
-ladder with their paired standard errors, and what reversing the tokens of a row costs both networks. A run that is
-there is not trained again.
+ladder with their standard errors (clusters in pairs, and the luck of seeds), and what reversing the tokens of a row
+costs both networks. A run that is there is not trained again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from itertools import pairwise
 from math import sqrt
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean
+from statistics import mean, variance
 
-from chromosome import Chromosome, Trained
+from chromosome import Chromosome, Trained, pooled
 
 from kleiber.model.config import shape_for
 from kleiber.scaling.pairs import bits_between
@@ -79,11 +79,11 @@ def main() -> None:
         table[f"{architecture} {size} {budget:g}"] = value
         print(f"{architecture:<10}{size:>7} {budget / 1e6:.1f}M tokens: {value:.4f}, mean of {len(models)}")
     for smaller, larger in pairwise(size for size in LADDER if ("shortconv", size, 1.4e6) in found):
-        ends = (found["shortconv", size, 1.4e6] for size in (smaller, larger))
-        pairs = [bits_between(a.clusters, b.clusters) for a, b in zip(*ends, strict=True)]
-        error = sqrt(sum(pair.se**2 for pair in pairs)) / len(pairs)
-        step = mean(pair.value for pair in pairs)
-        print(f"{smaller} -> {larger}: falls by {step:.4f} ± {error:.4f} (paired), {step / error:.1f} errors")
+        small, large = (found["shortconv", size, 1.4e6] for size in (smaller, larger))
+        steps = [a.bits - b.bits for a, b in zip(small, large, strict=True)]
+        error = sqrt(bits_between(pooled(small), pooled(large)).se ** 2 + variance(steps) / len(steps))
+        step = mean(steps)
+        print(f"{smaller} -> {larger}: falls by {step:.4f} ± {error:.4f}, {step / error:.1f} errors")
     print(json.dumps(table))
 
 

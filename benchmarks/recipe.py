@@ -8,7 +8,7 @@ as that lowers the mean of both budgets, with a seed that is then put aside; the
 rates were not chosen by. A difference's standard error has two parts: clusters of held-out DNA, in pairs and over all
 seeds, and the luck of a seed: the median over the variants of a size and budget, or a variant's own where that is more
 (some are at the mercy of it, and would widen the intervals of all in a mean). Variants that earn no place are written
-down here and nowhere else. A run that is there is not trained again.
+down here and nowhere else; their own few parameters are not counted. A run that is there is not trained again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import product
 from math import sqrt
 from multiprocessing import get_context
+from operator import sub
 from pathlib import Path
 from statistics import mean, median, variance
 from typing import Any
 
-import polars as pl
 import torch
 import torch.nn.functional as F
-from chromosome import Chromosome, Trained
+from chromosome import Chromosome, Trained, pooled
 from scipy.stats import chi2
 from scipy.stats import t as student_t
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ TUNED, COMPARED = 17, (18, 19, 20)  # seeds
 RECIPE = TrainConfig(batch=16, eval_rows=1000, eval_masks=1)
 STEP = 2.0  # a rate's
 THETA = 100.0  # of rotated positions
+FEW = 4  # variants, below which none is usual
 EFFICIENCY = 0.5  # of a median of ten variances beside their mean, where each has two degrees of freedom
 
 
@@ -59,8 +61,8 @@ def begin_at_frequencies(model: DNABERT2, frequencies: Callable[[], Any] | None)
 
 
 def drawn(convolution: ShortConvolution, seed: int) -> None:
-    """Draw the first weights of a convolution."""
-    generator = torch.Generator().manual_seed((seed + 1) % 2**63)
+    """Draw the first weights of a convolution over the embeddings: others than those of a block."""
+    generator = torch.Generator().manual_seed((seed + 2) % 2**63)
     with torch.no_grad():
         convolution.weight.normal_(0.0, CONV_SPREAD, generator=generator)
 
@@ -337,41 +339,40 @@ def tuned(chromosome: Chromosome, name: str, size: str) -> Tuned:
     return Tuned(name, size, best, tried[Rates()], models)
 
 
-def pooled(models: list[Trained]) -> pl.DataFrame:
-    """Return the clusters of several seeds' models as if they were one's."""
-    every = pl.concat([model.clusters for model in models])
-    return every.group_by("contig", "start", maintain_order=True).agg(pl.col("nats", "n_bases").sum())
+@dataclass(frozen=True)
+class Luck:
+    """The variance of a difference between two seeds' models: a variant's own, and what is usual."""
+
+    own: dict[str, float]
+
+    def of(self, name: str) -> tuple[float, float]:
+        """Return a variant's variance, the usual or its own where that is more, and its degrees of freedom."""
+        each = len(COMPARED) - 1
+        if len(self.own) < FEW:
+            return self.own[name], each
+        usual = median(self.own.values()) * each / float(chi2.median(each))
+        return max((usual, EFFICIENCY * len(self.own) * each), (self.own[name], each))
 
 
 def table(found: list[Tuned]) -> list[dict[str, Any]]:
-    """Compare each variant with the recipe of its size, by budget."""
-    by_place = {(one.name, one.size): one for one in found}
+    """Compare each variant with the recipe of its size, by budget; intervals are of one difference each."""
     rows = []
-    for size in SIZES:
-        base = by_place[("recipe", size)]
-        for at, budget in enumerate(BUDGETS):
-            gaps = {
-                name: [by_place[name, size].models[seed][at].bits - base.models[seed][at].bits for seed in COMPARED]
-                for name in VARIANTS
-                if (name, size) in by_place and name != "recipe"
-            }
-            own = {name: variance(gap) for name, gap in gaps.items()}
-            each = len(COMPARED) - 1
-            usual = median(own.values()) * each / float(chi2.median(each)) if own else 0.0
-            degrees = max(1.0, EFFICIENCY * len(gaps) * each)
-            for name, variant in VARIANTS.items():
-                if (one := by_place.get((name, size))) is None:
-                    continue
-                models = [one.models[seed][at] for seed in COMPARED]
-                row = {"variant": name, "size": size, "tokens": round(budget), "rates": str(one.rates)}
-                row["bits"] = mean(model.bits for model in models)
-                if name != "recipe":
-                    clusters = bits_between(pooled(models), pooled([base.models[seed][at] for seed in COMPARED]))
-                    error = sqrt(clusters.se**2 + max(usual, own[name]) / len(COMPARED))
-                    half = float(student_t.ppf(0.975, min(degrees, clusters.n - 1))) * error
-                    gap = mean(gaps[name])
-                    row |= {"difference": gap, "low": gap - half, "high": gap + half}
-                rows.append(row | {"words": variant.words})
+    for size, (at, budget) in product(SIZES, enumerate(BUDGETS)):
+        models = {one.name: [one.models[seed][at] for seed in COMPARED] for one in found if one.size == size}
+        bits = {name: [model.bits for model in of] for name, of in models.items()}
+        base = models.pop("recipe")
+        luck = Luck({name: variance(map(sub, bits[name], bits["recipe"])) for name in models})
+        for one in (one for one in found if one.size == size):
+            row = {"variant": one.name, "size": size, "tokens": round(budget), "rates": str(one.rates)}
+            row["bits"] = mean(bits[one.name])
+            if one.name in models:
+                clusters = bits_between(pooled(models[one.name]), pooled(base))
+                of_seeds, degrees = luck.of(one.name)
+                error = sqrt(clusters.se**2 + of_seeds / len(COMPARED))
+                half = float(student_t.ppf(0.975, min(degrees, clusters.n - 1))) * error
+                gap = row["bits"] - mean(bits["recipe"])
+                row |= {"difference": gap, "low": gap - half, "high": gap + half}
+            rows.append(row | {"words": VARIANTS[one.name].words})
     return rows
 
 
@@ -384,11 +385,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     chromosome = Chromosome.prepare(options.fasta, options.holdout, options.out, RECIPE)
-    names = ["recipe", *(name for name in options.only if name != "recipe")]
+    names = list(dict.fromkeys(["recipe", *options.only]))
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         asked = [pool.submit(tuned, chromosome, name, size) for name in names for size in reversed(SIZES)]
         found = [each.result() for each in asked]
-    rows = table(found)
+    whole = [one for one in found if all(len(models) == len(BUDGETS) for models in one.models.values())]
+    for one in (one for one in found if one not in whole):
+        print(f"{one.name} {one.size}: a run diverged at its best rates, {one.rates}; left out")
+    rows = table(whole)
     for size in SIZES:
         print(f"\n{size}, bits per base at {' and '.join(f'{b / 1e6:g}M' for b in BUDGETS)} tokens")
         for name in names:
@@ -398,7 +402,8 @@ def main() -> None:
                 + (f" {row['difference']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})" if "low" in row else "")
                 for row in mine
             ]
-            print(f"{mine[0]['words']:<42} rates x {mine[0]['rates']:<7} {' | '.join(cells)}")
+            if mine:
+                print(f"{mine[0]['words']:<42} rates x {mine[0]['rates']:<7} {' | '.join(cells)}")
     (options.out / "recipe.json").write_text(json.dumps(rows, indent=1))
 
 

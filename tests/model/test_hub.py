@@ -120,6 +120,8 @@ def test_with_kleiber_and_saved_again(made, tmp_path):
     loss = torch.nn.functional.cross_entropy(found.logits.flatten(0, 1), IDS.flatten())
     assert found.loss.item() == pytest.approx(loss.item())
     assert loaded.cls.predictions.decoder.weight is loaded.bert.embeddings.word_embeddings.weight
+    begun = DNABERT2ForMaskedLM(loaded.config)  # as what no file holds is: norms 1, biases 0, and all else drawn
+    assert all(p.std() > 0 or p.ndim == 1 for p in begun.parameters())
     loaded.save_pretrained(tmp_path / "again")
     close(DNABERT2ForMaskedLM.from_pretrained(tmp_path / "again").eval()(IDS, MASK).logits, expected(model))
     close(load_model(tmp_path / "again")(IDS, MASK), expected(model))

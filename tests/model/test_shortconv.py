@@ -7,6 +7,7 @@ import torch
 
 from kleiber.model.config import ModelConfig
 from kleiber.model.networks import network
+from kleiber.model.shortconv import Neighbours
 from oracles import shortconv as oracle
 from oracles.restated import assert_restated
 
@@ -44,6 +45,13 @@ def test_whether_it_reads_order(architecture, reads):
         apart = (model(ids.flip(1)).flip(1) - model(ids)).abs().max()
     assert (apart > 0.1) == reads
     assert reads or apart < 1e-5
+
+
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_the_gradient_is_that_of_differences(length):
+    draw = torch.Generator().manual_seed(length)
+    x, weight = (torch.randn(shape, generator=draw, dtype=torch.float64) for shape in ((2, length, 3), (3, 3)))
+    assert torch.autograd.gradcheck(Neighbours.apply, (x.requires_grad_(), weight.requires_grad_()))
 
 
 def test_weights_are_drawn_from_the_seed_and_the_frequencies():

@@ -177,8 +177,8 @@ def shape_for(size: str, vocab_size: int, dropout: float = 0.0, architecture: st
     Parameters
     ----------
     size
-        ``"0.4M"``: the non-embedding parameters to come closest to under the aspect-ratio rule; or a preset of the
-        original study, ``"15M"`` … ``"230M"``, which count all parameters.
+        ``"0.4M"``: the non-embedding parameters to come closest to under the aspect-ratio rule, by DNABERT-2's; or a
+        preset of the original study, ``"15M"`` … ``"230M"``, which count all parameters.
 
     Raises
     ------

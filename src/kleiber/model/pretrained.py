@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, Seque
 from kleiber.model.config import ModelConfig
 from kleiber.model.dnabert2 import Embeddings, Encoder, Head
 from kleiber.model.networks import NETWORKS
+from kleiber.model.shortconv import CONV_SPREAD, ShortConvolution
 
 __all__ = [
     "DNABERT2Config",
@@ -90,6 +91,8 @@ class DNABERT2PreTrainedModel(PreTrainedModel):
             module.weight.data.fill_(1.0)
             if module.bias is not None:
                 module.bias.data.zero_()
+        elif isinstance(module, ShortConvolution):
+            module.weight.data.normal_(0.0, CONV_SPREAD)
         elif isinstance(module, Encoder):
             module.set_slopes()  # what no file holds is handed here unset
 
