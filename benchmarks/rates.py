@@ -16,15 +16,16 @@ import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from math import log2, sqrt
+from math import isfinite, log2, sqrt
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from chromosome import Chromosome
-from scipy.stats import linregress
 
 from kleiber.model.config import shape_for
+from kleiber.scaling.optima import line
+from kleiber.study.tuning import best_rate
 from kleiber.train.config import TrainConfig
 
 RECIPE = TrainConfig(batch=16, eval_rows=1000, eval_masks=1)
@@ -78,19 +79,6 @@ def search(chromosome: Chromosome, place: Place) -> dict[str, dict[int, float]]:
     return every
 
 
-def lowest(found: dict[int, float]) -> float:
-    """Return where the parabola through the lowest and its neighbours is lowest, in doublings."""
-    best = min(found, key=lambda at: found[at])
-    before, here, after = (found[best + step] for step in (-1, 0, 1))
-    return best + (before - after) / (2 * (before - 2 * here + after)) if np.isfinite(before + after) else float(best)
-
-
-def exponent(xs: list[float], ys: list[float]) -> str:
-    """Return the slope of a line, with its standard error, in words."""
-    line = linregress(xs, ys)
-    return f"{line.slope:+.2f} ± {line.stderr:.2f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("fasta", type=Path)
@@ -109,14 +97,16 @@ def main() -> None:
         rows = sqrt(place.batch / RECIPE.batch)
         rule = {"adamw": RECIPE.peak_lr(shape), "muon": RECIPE.muon_lr, "both": rows}
         for rate, bits in losses.items():
-            lies = rule[rate] * 2 ** lowest(bits)
+            finite = {rule[rate] * 2.0**at: value for at, value in bits.items() if isfinite(value)}
+            lies, _ = best_rate(list(finite), list(finite.values()))
             best[rate].append((log2(place.batch if rate == "both" else shape.n_params_non_embedding), log2(lies)))
             cells = "  ".join(f"x{2.0**at:g} {value:.4f}" for at, value in bits.items())
             print(f"{rate:<6}{place.size:>6} {place.batch:>3} rows  rule {rule[rate]:.5f}  best {lies:.5f}  {cells}")
     for rate, points in best.items():
         if len(points) > 2:
             of = "rows" if rate == "both" else "N"
-            print(f"{rate}: exponent in {of} {exponent(*map(list, zip(*points, strict=True)))}")
+            slope, low, high = line(*np.array(points).T)
+            print(f"{rate}: exponent in {of} {slope:+.2f} ({low:+.2f} to {high:+.2f})")
     results = [{**asdict(place), "bits": losses} for place, losses in zip(places, found, strict=True)]
     (options.out / "rates.json").write_text(json.dumps(results, indent=1))
 

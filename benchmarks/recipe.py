@@ -31,16 +31,16 @@ import torch
 import torch.nn.functional as F
 from chromosome import Chromosome, Trained, pooled
 from scipy.stats import chi2
-from scipy.stats import t as student_t
 from torch import Tensor, nn
 
 from kleiber.model.architectures import ARCHITECTURES
 from kleiber.model.attention import Attend
 from kleiber.model.config import ModelConfig, shape_for
-from kleiber.model.dnabert2 import DNABERT2, Block, Embeddings
+from kleiber.model.dnabert2 import Block, Embeddings
 from kleiber.model.networks import NETWORKS
-from kleiber.model.shortconv import CONV_SPREAD, ConvolvedBlock, ShortConv, ShortConvBert, ShortConvolution
+from kleiber.model.shortconv import ConvolvedBlock, ShortConv, ShortConvBert, ShortConvolution
 from kleiber.scaling.pairs import bits_between
+from kleiber.scaling.quantiles import student
 from kleiber.train.config import OPTIMIZERS, TrainConfig
 
 SIZES = ("0.05M", "0.3M")
@@ -51,20 +51,6 @@ STEP = 2.0  # a rate's
 THETA = 100.0  # of rotated positions
 FEW = 4  # variants, below which none is usual
 EFFICIENCY = 0.5  # of a median of ten variances beside their mean, where each has two degrees of freedom
-
-
-def begin_at_frequencies(model: DNABERT2, frequencies: Callable[[], Any] | None) -> None:
-    """Begin the decoder's bias at the logarithms of the tokens' shares."""
-    if frequencies is not None:
-        with torch.no_grad():
-            model.cls.predictions.decoder.bias.copy_(torch.as_tensor(frequencies()).log())
-
-
-def drawn(convolution: ShortConvolution, seed: int) -> None:
-    """Draw the first weights of a convolution over the embeddings: others than those of a block."""
-    generator = torch.Generator().manual_seed((seed + 2) % 2**63)
-    with torch.no_grad():
-        convolution.weight.normal_(0.0, CONV_SPREAD, generator=generator)
 
 
 class Nothing(nn.Module):
@@ -87,10 +73,6 @@ class PlainBert(ShortConvBert):
 class NoConvolution(ShortConv):
     body = PlainBert
 
-    def initialise(self, seed: int, frequencies: Callable[[], Any] | None = None) -> None:
-        DNABERT2.initialise(self, seed)
-        begin_at_frequencies(self, frequencies)
-
 
 class ConvolvedEmbeddings(Embeddings):
     """Embeddings, and a convolution over them."""
@@ -104,22 +86,6 @@ class ConvolvedEmbeddings(Embeddings):
         return x + self.convolution(x)
 
 
-class AtEmbeddingsBert(PlainBert):
-    def __init__(self, config: ModelConfig):
-        super().__init__(config)
-        self.embeddings = ConvolvedEmbeddings(config)
-
-
-class AtEmbeddings(NoConvolution):
-    """One convolution, over the embeddings, in place of those of the blocks."""
-
-    body = AtEmbeddingsBert
-
-    def initialise(self, seed: int, frequencies: Callable[[], Any] | None = None) -> None:
-        super().initialise(seed, frequencies)
-        drawn(self.bert.embeddings.convolution, seed)
-
-
 class EverywhereBert(ShortConvBert):
     def __init__(self, config: ModelConfig):
         super().__init__(config)
@@ -131,9 +97,15 @@ class Everywhere(ShortConv):
 
     body = EverywhereBert
 
-    def initialise(self, seed: int, frequencies: Callable[[], Any] | None = None) -> None:
-        super().initialise(seed, frequencies)
-        drawn(self.bert.embeddings.convolution, seed)
+
+class AtEmbeddingsBert(EverywhereBert):
+    block = PlainBlock
+
+
+class AtEmbeddings(ShortConv):
+    """One convolution, over the embeddings, in place of those of the blocks."""
+
+    body = AtEmbeddingsBert
 
 
 class WiderConvolution(ShortConvolution):
@@ -297,7 +269,6 @@ class Tuned:
     name: str
     size: str
     rates: Rates
-    shipped: float
     models: dict[int, list[Trained]]
 
 
@@ -336,7 +307,7 @@ def tuned(chromosome: Chromosome, name: str, size: str) -> Tuned:
             while loss(further := replace(best, **{rate: getattr(best, rate) * factor})) < loss(best):
                 best = further
     models = {seed: train_one(chromosome, name, size, best, seed) for seed in COMPARED}
-    return Tuned(name, size, best, tried[Rates()], models)
+    return Tuned(name, size, best, models)
 
 
 @dataclass(frozen=True)
@@ -369,7 +340,7 @@ def table(found: list[Tuned]) -> list[dict[str, Any]]:
                 clusters = bits_between(pooled(models[one.name]), pooled(base))
                 of_seeds, degrees = luck.of(one.name)
                 error = sqrt(clusters.se**2 + of_seeds / len(COMPARED))
-                half = float(student_t.ppf(0.975, min(degrees, clusters.n - 1))) * error
+                half = student(min(degrees, clusters.n - 1)) * error
                 gap = row["bits"] - mean(bits["recipe"])
                 row |= {"difference": gap, "low": gap - half, "high": gap + half}
             rows.append(row | {"words": VARIANTS[one.name].words})
