@@ -12,7 +12,7 @@ import pytest
 
 from kleiber.report.figures import all_figures
 from kleiber.report.findings import in_brief
-from kleiber.report.measures import strongest_baselines
+from kleiber.report.measures import differences, strongest_baselines
 from kleiber.report.opponents import CountPoint, count_curve, worth
 from kleiber.report.page import write_report
 from kleiber.report.reader import read_study
@@ -113,6 +113,20 @@ def test_tokenizers_at_equal_tokens_bases_and_operations(study_folder: Path):
         made = tables(study)["equal"]
         assert [row[2].text for row in made.rows] == ["masked tokens", "the same bases for all"]
         assert made.rows[0][made.header.index(f"at equal {name}")].value == pytest.approx(d.mean)
+
+
+def test_at_equal_tokens_intervals_are_those_of_arms_in_pairs(study_folder: Path):
+    """Budgets in common leave nothing to interpolate; without nats by cluster the runs alone are left."""
+    found = []
+    for _ in range(2):
+        study = read_study(study_folder)
+        pair = next(d for d in differences(study) if (d.arm, d.other) == ("ref-bpe", "ref-6mer"))
+        equal = next(d for d in equal_differences(study) if d.equal == "n_tokens")
+        assert (equal.mean, equal.low, equal.high) == pytest.approx((pair.mean, pair.low, pair.high))
+        found.append(equal)
+        (study_folder / "clusters.csv").unlink(missing_ok=True)
+    assert found[0].mean == found[1].mean
+    assert found[0].low != pytest.approx(found[1].low, abs=1e-6)
 
 
 def test_amounts_that_do_not_meet_are_not_compared(study_folder: Path):

@@ -215,6 +215,14 @@ class Paired:
         """Return what each cluster adds to a model's bits per base, (G,); None where it is not known."""
         return self._of.get((str(point["run"]), int(point["steps"]))) if self.is_known and point["steps"] else None
 
+    def has_all(self, points: pl.DataFrame) -> bool:
+        """Whether the clusters of all these models, more than one, are known."""
+        return (
+            self.is_known
+            and self.n > 1
+            and all(self.influence(row) is not None for row in points.iter_rows(named=True))
+        )
+
     def error(self, one: dict[str, Any], other: dict[str, Any]) -> float | None:
         """Return the paired standard error of the difference of two models' bits per base; None if not known."""
         parts = [self.influence(point) for point in (one, other)]

@@ -319,8 +319,9 @@ def _equal(study: StudyOutput) -> Table:
     ]
     header = ("arm", "minus arm", "bits/base of", *(f"at equal {name}" for name in EQUAL.values()))
     caption = (
-        "Tokenizers at equal size and seed, with 95 % intervals over runs. Equal tokens are more DNA where tokens are "
-        "long; masked tokens also hold what the cuts between tokens give away"
+        "Tokenizers at equal size and seed, with 95 % intervals over runs and, of masked tokens, clusters of held-out "
+        "DNA. Equal tokens are more DNA where tokens are long; masked tokens also hold what the cuts between tokens "
+        "give away"
     )
     shown = {arm for arm, _, _ in by_pair} | {other for _, other, _ in by_pair}
     if still := [one.words for one in unmoved(study) if one.arm in shown]:

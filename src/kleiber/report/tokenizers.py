@@ -19,8 +19,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kleiber.report.measures import Paired, half_width
 from kleiber.report.reader import StudyOutput
-from kleiber.scaling.quantiles import student
+from kleiber.scaling.pairs import error_of
 
 __all__ = ["EQUAL", "MASKED", "SAME_BASES", "SCORES", "EqualDifference", "Unmoved", "equal_differences", "unmoved"]
 
@@ -40,7 +41,7 @@ class EqualDifference:
     equal, score
         A key of `EQUAL` and one of `SCORES`.
     mean, low, high
-        With the 95 % interval over runs; None where the two have no amount in common, an interval where there is one
+        With the 95 % interval; None where the two have no amount in common, an interval where there is one
         run only.
     n_points, n_runs
         Amounts at which the losses of two runs were compared, and the pairs of runs.
@@ -100,42 +101,60 @@ def unmoved(study: StudyOutput) -> list[Unmoved]:
 
 
 def equal_differences(study: StudyOutput) -> list[EqualDifference]:
-    """Compare arms of different tokenizers that sample alike, in each of three ways and by each score."""
+    """Compare arms of different tokenizers that sample alike, in each of three ways and by each score.
+
+    Intervals hold the luck of runs and, of masked tokens, that of clusters of held-out DNA (see
+    `kleiber.report.measures.differences`); of the same bases, no nats by cluster are kept.
+    """
+    paired = Paired(study)
     found = []
     for arm, other in combinations(study.arms, 2):
         if study.tokenizer(arm) == study.tokenizer(other) or study.sampling(arm) != study.sampling(other):
             continue
         for score in SCORES:
-            found += [_difference(study, arm, other, equal, score) for equal in EQUAL]
+            found += [_difference(study, paired, arm, other, equal, score) for equal in EQUAL]
     return [one for one in found if one.mean is not None or one.score == MASKED]
 
 
-def _difference(study: StudyOutput, arm: str, other: str, equal: str, score: str) -> EqualDifference:
-    runs, theirs = (_runs(study, name, equal, score) for name in (arm, other))
+def _difference(study: StudyOutput, paired: Paired, arm: str, other: str, equal: str, score: str) -> EqualDifference:
+    runs, theirs = (_runs(study, paired, name, equal, score) for name in (arm, other))
     gaps = [_gaps(runs[key], theirs[key]) for key in runs.keys() & theirs.keys()]
-    means = np.array([gap.mean() for gap in gaps if len(gap)])
+    means = np.array([gap.mean(axis=0) for gap in gaps if len(gap)])
     n_points = sum(len(gap) for gap in gaps)
     if not len(means):
         return EqualDifference(arm, other, equal, score, None, None, None, 0, 0)
-    mean = float(means.mean())
+    mean, *of_clusters = map(float, means.mean(axis=0))
     if len(means) < 2:
         return EqualDifference(arm, other, equal, score, mean, None, None, n_points, 1)
-    half = float(student(len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means)))
+    errors = [(float(means[:, 0].std(ddof=1)) / math.sqrt(len(means)), len(means) - 1)]
+    if of_clusters:
+        errors.append((error_of(np.array(of_clusters)), len(of_clusters) - 1))
+    half = half_width(errors)
     return EqualDifference(arm, other, equal, score, mean, mean - half, mean + half, n_points, len(means))
 
 
-def _runs(study: StudyOutput, arm: str, equal: str, score: str) -> dict[tuple[object, ...], NDArray[np.float64]]:
-    """Return log(amount) and score of every run, (n, 2), in the order of the amounts."""
+def _runs(
+    study: StudyOutput, paired: Paired, arm: str, equal: str, score: str
+) -> dict[tuple[object, ...], NDArray[np.float64]]:
+    """Return of every run a row a budget: log(amount), score, and what each cluster adds to it, where that is known."""
     table = study.fitted(arm).drop_nulls([equal, score]).filter(pl.col("status").ne_missing("stuck"))
-    return {
-        key: np.stack([np.log(part[equal].to_numpy().astype(float)), part[score].to_numpy()], 1)
-        for key, part in table.sort(equal).partition_by("size", "seed", as_dict=True, maintain_order=True).items()
-    }
+    by_cluster = score == MASKED and paired.has_all(table)
+    runs = {}
+    for key, part in table.sort(equal).partition_by("size", "seed", as_dict=True, maintain_order=True).items():
+        columns = np.stack([np.log(part[equal].to_numpy().astype(float)), part[score].to_numpy()], 1)
+        parts = [paired.influence(row) for row in part.iter_rows(named=True)] if by_cluster else []
+        runs[key] = np.hstack([columns, np.array(parts).reshape(len(part), -1)])
+    return runs
 
 
 def _gaps(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the differences of two curves at the amounts of either that both reach."""
+    """Return the differences of two curves, and of the clusters that both know, at the amounts of either in reach."""
     low, high = max(one[0, 0], other[0, 0]), min(one[-1, 0], other[-1, 0])
     amounts = np.concatenate([one[:, 0], other[:, 0]])
     amounts = np.unique(amounts[(amounts >= low) & (amounts <= high)])
-    return np.interp(amounts, one[:, 0], one[:, 1]) - np.interp(amounts, other[:, 0], other[:, 1])
+    width = min(one.shape[1], other.shape[1])
+
+    def at(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack([np.interp(amounts, curve[:, 0], column) for column in curve.T[1:width]], axis=1)
+
+    return at(one) - at(other)
