@@ -54,6 +54,21 @@ def test_evaluate_scores_what_training_scored(trained):
     assert found["reads_order"] is False  # a few steps teach nothing
 
 
+def test_words_that_overlap_are_refused(trained, tmp_path):
+    folder, command = trained
+    words = tmp_path / "words.json"
+    made = kleiber("tokenizer", "train", "--kind", "kmer", "--k", 3, "--overlapping", "--out", words)
+    assert made.returncode == 0, made.stderr
+    for arguments in (
+        [words if word == folder / "3mer.json" else word for word in command[:-1]] + [tmp_path / "run"],
+        ["evaluate", folder / "run", "--tokenizer", words, "--reference", folder / "genome.fa", "--length", 32],
+    ):
+        result = kleiber(*arguments)
+        assert result.returncode == 2
+        assert "Words that overlap hide nothing" in result.stderr
+    assert not (tmp_path / "run" / "rows.json").exists()
+
+
 def test_evaluate_compares_models_in_pairs(trained, tmp_path):
     """Of other seeds and tokenizers, and from the files that training left; a model against itself differs by 0."""
     folder, command = trained

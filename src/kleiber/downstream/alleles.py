@@ -84,8 +84,7 @@ class Layout:
     """
 
     def __init__(self, reference: Reference, tokenizer: Tokenizer, row_tokens: int):
-        first = len(SPECIALS)
-        if any(len(tokenizer.tokens[i]) != tokenizer.token_lengths[i] for i in range(first, tokenizer.vocab_size)):
+        if tokenizer.overlaps:
             raise ConfigError("Overlapping words hide no allele: a hidden base can be read off its neighbours.")
         self.reference, self.tokenizer, self.row_tokens = reference, tokenizer, row_tokens
         self.word = int(getattr(tokenizer, "k", 1))

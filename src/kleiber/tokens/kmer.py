@@ -41,7 +41,6 @@ class KmerTokenizer(Tokenizer):
     specs = '"nucleotide", "6mer" (k from 2 to 8)'
     order: ClassVar[str] = BASES
     singles: ClassVar[str] = BASES
-    overlaps: ClassVar[bool] = False
 
     def __init__(self, k: int):
         self.kind, self.k = ("nucleotide" if k == 1 else "kmer"), k

@@ -59,6 +59,8 @@ class Tokenizer(ABC):
         ``"nucleotide"``, ``"kmer"``, ``"bpe"``.
     specs
         What a study may write for it, for an error that lists all; empty for what studies do not train on.
+    overlaps
+        Whether tokens share bases, so that a masked one can be read off its neighbours.
     tokens
         The string of each id.
     token_lengths
@@ -67,6 +69,7 @@ class Tokenizer(ABC):
 
     kind: str
     specs: ClassVar[str] = ""
+    overlaps: ClassVar[bool] = False
 
     def __init__(self, tokens: list[str], model: dict[str, Any]):
         self.tokens = tokens

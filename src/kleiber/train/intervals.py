@@ -25,7 +25,7 @@ from kleiber import counter
 from kleiber.corpus.sampling import Corpus
 from kleiber.errors import ConfigError
 from kleiber.tokens.bits import bits_per_base
-from kleiber.tokens.tokenizer import BASES, CODES, SPECIALS, Tokenizer
+from kleiber.tokens.tokenizer import BASES, CODES, Tokenizer
 from kleiber.train.batches import CLS, MASK, SEP
 from kleiber.train.config import TrainConfig
 from kleiber.train.evaluate import cluster_ids, clustered_se
@@ -74,10 +74,10 @@ class Intervals:
     blocks: dict[int, int]
 
 
-def lay_intervals(heldout: Corpus, tokenizer: Tokenizer, train: TrainConfig, seed: int = 0) -> Intervals:
+def lay_intervals(heldout: Corpus, tokenizer: Tokenizer, train: TrainConfig) -> Intervals:
     """Lay `eval_rows` intervals at most over the territory of a corpus, on the reference.
 
-    They depend on the territory, the row length and the seed, and not on the tokenizer. On either side a model sees
+    They depend on the territory and the row length, and not on the tokenizer. On either side a model sees
     what a row of single bases has room for.
 
     Raises
@@ -85,10 +85,10 @@ def lay_intervals(heldout: Corpus, tokenizer: Tokenizer, train: TrainConfig, see
     ConfigError
         When the territory does not hold two, or tokens overlap.
     """
-    if any(len(tokenizer.tokens[i]) != tokenizer.token_lengths[i] for i in range(len(SPECIALS), tokenizer.vocab_size)):
+    if tokenizer.overlaps:
         raise ConfigError("Overlapping words hide no interval: a hidden base can be read off its neighbours.")
     flank = max(WIDTH, (train.row_tokens - WIDTH) // 2)
-    starts = _starts(heldout, flank, train.eval_rows, seed)
+    starts = _starts(heldout, flank, train.eval_rows)
     bases = np.stack([heldout.reference.bases(contig)[s - flank : s + WIDTH + flank] for contig, s in starts])
     n_masks = _n_masks(tokenizer)
     sides = [_encoded(tokenizer, side) for side in (bases[:, :flank], bases[:, -flank:])]
@@ -103,7 +103,7 @@ def lay_intervals(heldout: Corpus, tokenizer: Tokenizer, train: TrainConfig, see
     return Intervals(rows, codes, cluster_ids(starts, heldout.territory), starts, *_letters(tokenizer))
 
 
-def _starts(heldout: Corpus, flank: int, most: int, seed: int) -> list[tuple[str, int]]:
+def _starts(heldout: Corpus, flank: int, most: int) -> list[tuple[str, int]]:
     """Draw where intervals begin, in stretches spread evenly over those that fit with their flanks."""
     fits = [(r.contig, -(-(r.start + flank) // STRETCH), (r.end - flank) // STRETCH) for r in heldout.territory]
     ends = np.cumsum([0, *(max(0, last - first) for _, first, last in fits)])
@@ -116,7 +116,7 @@ def _starts(heldout: Corpus, flank: int, most: int, seed: int) -> list[tuple[str
     for number in np.unique(np.linspace(0, ends[-1] - 1, most).astype(int)):
         i = int(np.searchsorted(ends, number, side="right")) - 1
         contig, stretch = fits[i][0], int(fits[i][1] + number - ends[i])
-        drawn = counter.uniforms(seed, counter.stream_id(f"intervals {contig}"), stretch, 1)[0]
+        drawn = counter.uniforms(0, counter.stream_id(f"intervals {contig}"), stretch, 1)[0]
         starts.append((contig, stretch * STRETCH + int(drawn * (STRETCH - WIDTH + 1))))
     return starts
 

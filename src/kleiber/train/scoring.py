@@ -17,6 +17,7 @@ import polars as pl
 from torch import nn
 
 from kleiber.corpus.sampling import Corpus
+from kleiber.errors import ConfigError
 from kleiber.genome.panel import Panel
 from kleiber.genome.reference import Reference
 from kleiber.scaling.pairs import PairedDifference
@@ -36,7 +37,18 @@ ERRORS = 3.0  # paired ones that reversal has to cost of a model that is said to
 def held_out(
     corpus: Corpus, tokenizer: Tokenizer, train: TrainConfig, seed: int, reference: Reference, panel: Panel | None
 ) -> Evaluation:
-    """Lay out everything that models are scored on: rows and masks, strata, and the rows in other orders."""
+    """Lay out everything that models are scored on: rows and masks, strata, and the rows in other orders.
+
+    Raises
+    ------
+    ConfigError
+        When tokens overlap.
+    """
+    if tokenizer.overlaps:
+        raise ConfigError(
+            "Words that overlap hide nothing: a masked one can be read off its neighbours, and no loss says anything.\n"
+            "  Train and score on words side by side: `kleiber tokenizer train` without --overlapping."
+        )
     evaluation = Evaluation.of(corpus, tokenizer, train, seed)
     evaluation = replace(evaluation, strata=strata(evaluation, tokenizer, reference, panel))
     return with_orders(evaluation, corpus, tokenizer, train, seed)
