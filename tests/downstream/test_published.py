@@ -77,6 +77,17 @@ def test_it_scores_variants(published, embedded, tmp_path, capsys):
         assert [float(score) for score in scores] == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
+def test_it_is_evaluated(published, capsys):
+    """Weights that nobody trained read no order, as DNABERT-2's network cannot, and the verb says so."""
+    folder, _ = published
+    shared = ("--reference", FASTA, "--regions", "20:1,500,001-2,000,000", "--length", 32, "--rows", 60)
+    run("evaluate", folder, *shared)
+    lines = capsys.readouterr().out.splitlines()
+    for words in ("bits/base", "of the same bases", "by frequencies alone", "rows backwards", "the other strand"):
+        assert any(line.strip().startswith(words) for line in lines), words
+    assert any("it reads no order that can be told" in line for line in lines)
+
+
 def test_it_is_probed(published, tmp_path, capsys):
     folder, _ = published
     draw = np.random.default_rng(3)

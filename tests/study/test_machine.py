@@ -93,6 +93,22 @@ def test_choices_are_kept(toy, tmp_path):
     assert machine(toy, plan(toy), tmp_path)["threads"] == 7
 
 
+def test_precision_is_measured_in_every_study_and_never_again(toy, tmp_path, monkeypatch):
+    """However short; and another machine takes what the first one wrote down."""
+    toy = replace(toy, train=replace(toy.train, precision="auto"))
+    for here, there in (("bf16", "fp32"), ("fp32", "bf16")):
+        out = tmp_path / here
+        monkeypatch.setattr(room, "_precision", lambda here=here: here)
+        assert machine(toy, plan(toy), out)["precision"] == here
+        monkeypatch.setattr(room, "_precision", lambda there=there: there)
+        choices = machine(toy, plan(toy), out)
+        assert choices["precision"] == here
+        assert {run.run.train.precision for run in room.settled(plan(toy), choices).runs} == {here}
+    forced = replace(toy, train=replace(toy.train, precision="fp32"))
+    monkeypatch.setattr(room, "_precision", lambda: "bf16")
+    assert choose(forced, plan(forced))["precision"] == "fp32"
+
+
 @pytest.mark.slow
 def test_the_clock_is_real(toy, monkeypatch):
     monkeypatch.setattr(room, "SMALL", 0)
