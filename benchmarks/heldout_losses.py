@@ -27,6 +27,7 @@ HOLDOUT = ("20:3,500,001-4,000,000",)
 TOKENS = (820_000, 1_640_000, 2_460_000, 3_280_000)
 SHAPES = {"0.2M": (64, 2, 4), "0.9M": (128, 3, 4), "4.5M": (256, 4, 8)}
 RECIPE = TrainConfig(
+    optimizer="adamw",
     batch=16,
     mask_rate=0.4,
     lr=1.8e-3,
