@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -31,7 +32,7 @@ from kleiber.train.scoring import CLUSTERS, held_out
 __all__ = ["Chromosome", "Trained", "pooled"]
 
 SEED = 17  # of the tokenizer's DNA and of the held-out masks
-BASES = 4.4  # of a token, about
+BPE, BASES = "bpe1024", 4.4  # of a token, about
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,15 @@ class Chromosome:
     ----------
     recipe
         What is held out by it: rows and masks of the score; a run may have another recipe, with these.
+    tokens
+        The tokenizer: the BPE of 1,024 tokens that is trained on what is not held out, or one that needs no training.
     """
 
     folder: Path
     holdout: str
     recipe: TrainConfig
     threads: int = 1
+    tokens: str = BPE
 
     @classmethod
     def prepare(cls, fasta: Path, holdout: str, folder: Path, recipe: TrainConfig, threads: int = 1) -> Chromosome:
@@ -81,7 +85,7 @@ class Chromosome:
         if not settled.exists():
             reference = Reference.build(fasta, folder / "reference")
             tiles = open_corpus(reference, None, CorpusConfig("reference", WINDOW, holdout=(holdout,)), SEED)
-            tokenizer = train_tokenizer("bpe1024", tiles.tile_rows(tiles.tiles(WINDOW), WINDOW))
+            tokenizer = train_tokenizer(BPE, tiles.tile_rows(tiles.tiles(WINDOW), WINDOW))
             tokenizer.save(folder / "tokenizer.json")
             settled.write_text(json.dumps(wanted | {"precision": faster_precision(torch.device("cpu"))}))
         found = json.loads(settled.read_text())
@@ -92,8 +96,10 @@ class Chromosome:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """BPE of 1,024 tokens, trained on what is not held out."""
-        return load(self.folder / "tokenizer.json")
+        """What cuts the bases into tokens."""
+        if self.tokens == BPE:
+            return load(self.folder / "tokenizer.json")
+        return train_tokenizer(self.tokens, np.empty((0, WINDOW), np.uint8))
 
     @cached_property
     def reference(self) -> Reference:
@@ -108,7 +114,8 @@ class Chromosome:
     def corpus(self, seed: int, split: str = "train") -> Corpus:
         """Return windows about as long as a row."""
         reach = self.recipe.row_tokens * self.tokenizer.max_token_length
-        window = round(self.recipe.row_tokens * BASES)
+        bases = BASES if self.tokens == BPE else self.tokenizer.max_token_length
+        window = round(self.recipe.row_tokens * bases)
         return open_corpus(self.reference, None, CorpusConfig("reference", window, reach, (self.holdout,), split), seed)
 
     def train(

@@ -73,11 +73,14 @@ def main() -> None:
     for (architecture, size, budgets, _), models in zip(jobs, results, strict=True):
         for budget, model in zip(budgets, models, strict=True):
             found.setdefault((architecture, size, budget), []).append(model)
-    table = {}
+    table: dict[str, dict[str, float]] = {}
     for (architecture, size, budget), models in found.items():
-        value = mean(model.bits for model in models)
-        table[f"{architecture} {size} {budget:g}"] = value
-        print(f"{architecture:<10}{size:>7} {budget / 1e6:.1f}M tokens: {value:.4f}, mean of {len(models)}")
+        bits, reversal = mean(model.bits for model in models), mean(model.row["cost_reversed"] for model in models)
+        table[f"{architecture} {size} {budget:g}"] = {"bits_per_base": bits, "cost_reversed": reversal}
+        print(
+            f"{architecture:<10}{size:>7} {budget / 1e6:.1f}M tokens: {bits:.4f}, reversed +{reversal:.4f}, "
+            f"mean of {len(models)}"
+        )
     for smaller, larger in pairwise(size for size in LADDER if ("shortconv", size, 1.4e6) in found):
         small, large = (found["shortconv", size, 1.4e6] for size in (smaller, larger))
         steps = [a.bits - b.bits for a, b in zip(small, large, strict=True)]

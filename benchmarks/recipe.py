@@ -41,9 +41,9 @@ from kleiber.model.networks import NETWORKS
 from kleiber.model.shortconv import ConvolvedBlock, ShortConv, ShortConvBert, ShortConvolution
 from kleiber.scaling.pairs import bits_between
 from kleiber.scaling.quantiles import student
-from kleiber.train.config import OPTIMIZERS, TrainConfig
+from kleiber.train.config import TrainConfig
 
-SIZES = ("0.05M", "0.3M")
+SIZES = ("0.033M", "0.2M")
 BUDGETS = (0.7e6, 1.4e6)
 TUNED, COMPARED = 17, (18, 19, 20)  # seeds
 RECIPE = TrainConfig(batch=16, eval_rows=1000, eval_masks=1)
@@ -279,9 +279,7 @@ def train_one(chromosome: Chromosome, name: str, size: str, rates: Rates, seed: 
     recipe = replace(
         chromosome.recipe,
         optimizer=variant.optimizer,
-        lr=OPTIMIZERS[variant.optimizer].rate * rates.adamw,
-        muon_lr=chromosome.recipe.muon_lr * rates.muon,
-    )
+    ).times_lr(rates.adamw, rates.muon)
     start = time.perf_counter()
     models = chromosome.train(f"{name}.{size}.{rates}.{seed}", shape, recipe, BUDGETS, seed)
     bits = " ".join(f"{model.bits:.4f}" for model in models)

@@ -7,7 +7,9 @@ from math import cos, pi, sqrt
 
 import pytest
 
-from kleiber.train.config import Branch, TrainConfig
+from kleiber.errors import ConfigError
+from kleiber.model.config import shape_for
+from kleiber.train.config import OPTIMIZERS, RATED, Branch, TrainConfig
 from kleiber.train.original import original_lr
 from kleiber.train.schedule import branch_lr, learning_rate, trunk_lr
 
@@ -69,3 +71,32 @@ def test_the_original_recipe_has_its_own():
     found = rates(train, Branch(2000, 0, 16), range(16))
     assert found == [original_lr(train, 0.4, 16, step) for step in range(16)]
     assert found != rates(replace(train, original=False), Branch(2000, 0, 16), range(16))
+
+
+def test_rates_by_size_are_the_optimizers_or_those_given():
+    """A rate that is given is one for all sizes and steps, unless its exponent is given, too."""
+    small, large = (shape_for(size, 1024) for size in ("0.03M", "0.5M"))
+    times = large.n_params_non_embedding / small.n_params_non_embedding
+    for name, optimizer in OPTIMIZERS.items():
+        rule = TrainConfig(optimizer=name, batch=16)
+        assert rule.peak_lr(large) / rule.peak_lr(small) == pytest.approx(times**optimizer.exponent)
+        at = replace(rule, lr_size=RATED, lr=optimizer.rate, lr_exponent=optimizer.exponent)
+        assert at.peak_lr(small) == rule.peak_lr(small)
+        assert rule.times_lr(3).peak_lr(large) == pytest.approx(3 * rule.peak_lr(large))
+        assert rule.times_lr(3, 2).matrices_lr == pytest.approx(2 * optimizer.matrices_rate)
+        longer = replace(rule, batch=32, length=256)
+        assert longer.peak_lr(small) == pytest.approx(2 * rule.peak_lr(small))
+        assert longer.matrices_lr == 2 * rule.matrices_lr
+    given = TrainConfig(lr=0.002)
+    assert given.peak_lr(small) == given.peak_lr(large) == 0.002
+    assert given.times_lr(0.5).peak_lr(large) == 0.001
+    assert replace(given, batch=512, muon_lr=0.01).peak_lr(large) == 0.002
+    assert replace(given, batch=512, muon_lr=0.01).matrices_lr == 0.01
+    steep = replace(given, lr_size=float(small.n_params_non_embedding), lr_exponent=-1.0)
+    assert [steep.peak_lr(small), steep.peak_lr(large)] == pytest.approx([0.002, 0.002 / times])
+
+
+@pytest.mark.parametrize(("key", "value"), [("lr_size", 1e6), ("lr_exponent", -0.3)])
+def test_what_says_how_a_rate_changes_needs_the_rate(key, value):
+    with pytest.raises(ConfigError, match=rf"{key} = .* where lr, .* is not given"):
+        TrainConfig(**{key: value})

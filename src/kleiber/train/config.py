@@ -9,8 +9,10 @@ from the first step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from math import sqrt
+from typing import Self
 
 from kleiber.errors import ConfigError
 from kleiber.model.config import BACKENDS, ModelConfig
@@ -19,29 +21,37 @@ __all__ = ["OPTIMIZERS", "ORIGINAL_WINDOW", "PRECISIONS", "Branch", "Optimizer",
 
 PRECISIONS = ("fp32", "bf16")
 
+RATED, RATED_STEP = 1.3e5, 16 * 128  # non-embedding parameters, and tokens in a step: what rates are given at
+
 ORIGINAL_WINDOW = 700  # bases
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What ``[train] optimizer`` names.
+    """What ``[train] optimizer`` names, and its peak rates, which grow with the root of the tokens in a step.
 
     Attributes
     ----------
     rate
-        AdamW's peak rate at 130,000 parameters that was measured to be best: of all that it changes.
+        AdamW's at `RATED` parameters and `RATED_STEP` tokens: of all that it changes.
+    exponent
+        How that changes with the parameters: as N^exponent.
     matrices
         ``"module:Class"`` of what changes the hidden matrices (a `kleiber.train.optimizers.MatrixOptimizer`), which
         leaves everything else to AdamW; empty where AdamW changes all.
+    matrices_rate
+        Its own at `RATED_STEP` tokens and every size.
     """
 
     rate: float
+    exponent: float
     matrices: str = ""
+    matrices_rate: float = 0.0
 
 
 OPTIMIZERS = {
-    "muon": Optimizer(0.0065, "kleiber.train.optimizers:Muon"),
-    "adamw": Optimizer(0.0018),
+    "muon": Optimizer(0.008, -0.1, "kleiber.train.optimizers:Muon", 0.0075),
+    "adamw": Optimizer(0.0018, -0.2),  # as high as DNABERT-2 takes; shortconv takes twice as much
 }
 """The one place where an optimizer is added (see "Add a part" of the how-tos); rates are from the notebook."""
 
@@ -66,16 +76,17 @@ class TrainConfig:
     optimizer
         ``"muon"`` on the hidden matrices and AdamW on everything else; or ``"adamw"`` on all.
     muon_lr
-        The peak learning rate of Muon, or of what else changes the hidden matrices, at every size.
+        The peak learning rate of Muon, or of what else changes the hidden matrices, at every size; 0 for the rule that
+        was measured.
     momentum
         Muon's memory of gradients.
     lr
-        AdamW's peak learning rate at `lr_size` parameters, times (N / lr_size)^lr_exponent elsewhere; 0 for the rate
-        that was measured to be best with the optimizer.
+        AdamW's peak learning rate at `lr_size` parameters, times (N / lr_size)^lr_exponent elsewhere; 0 for the rule
+        that was measured with the optimizer, which heeds the tokens in a step, too.
     lr_size
         Non-embedding parameters at which the rate is `lr`.
     lr_exponent
-        How the rate changes with the size.
+        How `lr` changes with the size; 0, one rate for all sizes, unless said.
     schedule
         ``"wsd"`` (constant, then a cooldown), ``"linear"`` or ``"cosine"`` (falling to zero from the warm-up on).
     warmup
@@ -119,11 +130,11 @@ class TrainConfig:
     mask_rate: float = 0.4
     mask_only: bool = True
     optimizer: str = "muon"
-    muon_lr: float = 0.01
+    muon_lr: float = 0.0
     momentum: float = 0.95
     lr: float = 0.0
-    lr_size: float = 1.3e5
-    lr_exponent: float = -0.2
+    lr_size: float = RATED
+    lr_exponent: float = 0.0
     schedule: str = "wsd"
     warmup: float = 0.2
     cooldown: float = 0.2
@@ -152,11 +163,14 @@ class TrainConfig:
         check("schedule", self.schedule in ("wsd", "linear", "cosine"), '"wsd", "linear" or "cosine"')
         check("mask_rate", 0 < self.mask_rate <= 0.5, "above 0 and at most 0.5")
         check("optimizer", self.optimizer in OPTIMIZERS, " or ".join(f'"{name}"' for name in OPTIMIZERS))
-        check("muon_lr", 0 < self.muon_lr < 1, "above 0 and below 1")
+        check("muon_lr", 0 <= self.muon_lr < 1, "above 0 and below 1, or 0")
         check("momentum", 0 <= self.momentum < 1, "from 0 to below 1")
         check("lr", 0 <= self.lr < 1, "above 0 and below 1, or 0")
         check("lr_size", 1 <= self.lr_size <= 1e15, "1 to 1e15 parameters")
         check("lr_exponent", -2 < self.lr_exponent < 2, "an exponent between -2 and 2")
+        if not self.lr:
+            check("lr_size", self.lr_size == RATED, f"{RATED:g} where lr, which it is the size of, is not given")
+            check("lr_exponent", self.lr_exponent == 0, "0 where lr, which it changes, is not given")
         check("warmup", 0 <= self.warmup < 1, "a share from 0 to below 1")
         check("cooldown", 0 < self.cooldown < 1, "a share between 0 and 1")
         check("weight_decay", 0 <= self.weight_decay < 1, "from 0 to below 1")
@@ -200,11 +214,32 @@ class TrainConfig:
     @property
     def base_lr(self) -> float:
         """AdamW's peak learning rate at `lr_size` parameters."""
-        return self.lr or OPTIMIZERS[self.optimizer].rate
+        return self.lr or OPTIMIZERS[self.optimizer].rate * self._growth
+
+    @property
+    def base_exponent(self) -> float:
+        """How AdamW's peak learning rate changes with the size."""
+        return self.lr_exponent if self.lr else OPTIMIZERS[self.optimizer].exponent
+
+    @property
+    def matrices_lr(self) -> float:
+        """The peak learning rate of what changes the hidden matrices."""
+        return self.muon_lr or OPTIMIZERS[self.optimizer].matrices_rate * self._growth
+
+    @property
+    def _growth(self) -> float:
+        """What measured rates are multiplied by for the tokens in a step."""
+        return sqrt(self.batch * self.length / RATED_STEP)
 
     def peak_lr(self, model: ModelConfig) -> float:
         """Return AdamW's peak learning rate at one size."""
-        return self.base_lr * (model.n_params_non_embedding / self.lr_size) ** self.lr_exponent
+        return self.base_lr * (model.n_params_non_embedding / self.lr_size) ** self.base_exponent
+
+    def times_lr(self, adamw: float, matrices: float = 1.0) -> Self:
+        """Return the same with so many times these rates, AdamW's at every size."""
+        return replace(
+            self, lr=self.base_lr * adamw, lr_exponent=self.base_exponent, muon_lr=self.matrices_lr * matrices
+        )
 
 
 def alone_by(train: TrainConfig) -> str:

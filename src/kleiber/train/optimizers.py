@@ -261,7 +261,7 @@ class Optimizers:
             made: type[MatrixOptimizer] = resolve_name(OPTIMIZERS[train.optimizer].matrices)
             self.flops = sum(k * made.flops(p.shape[0] // k, p.shape[1]) for p, k in stacks)
             self.parts.append(made.of(stacks, train, first_rate()))
-            self.peaks.append(train.muon_lr)
+            self.peaks.append(train.matrices_lr)
 
         self.owner = {p: each for each in self.parts for group in each.param_groups for p in group["params"]}
 

@@ -67,7 +67,7 @@ class StackStep:
             "second": torch.zeros(n, total - self.n_hidden, device=self.device),
             "count": torch.zeros(n, device=self.device),
         }
-        self.peaks = [[run.train.peak_lr(run.model)] + [run.train.muon_lr] * bool(self.hidden) for run in runs]
+        self.peaks = [[run.train.peak_lr(run.model)] + [run.train.matrices_lr] * bool(self.hidden) for run in runs]
         shapes = [(n_stacked(name), *parameters[name].shape) for name in self.hidden]
         self.flops = sum(k * muon_flops(rows // k, columns) for k, rows, columns in shapes)
         self.rows_at_once = train.micro_batch
