@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from math import exp, log
+from math import log, sqrt
 from pathlib import Path
 
 import polars as pl
@@ -12,9 +12,10 @@ import pytest
 
 from inprocess import kleiber
 from kleiber.errors import ConfigError
+from kleiber.model.config import shape_for
 from kleiber.study.config import parse_study
 from kleiber.study.plan import plan
-from kleiber.study.tuning import best_rate, rule
+from kleiber.study.tuning import best_rate
 from study.conftest import TOY
 
 LADDER = """sizes = ["0.01M", "0.02M"]
@@ -22,7 +23,7 @@ seeds = 2
 replicated = ["0.02M"]
 repeated = ["0.01M"]"""
 TUNE = """[tune]
-sizes = ["0.01M", "0.02M", "0.03M"]
+sizes = ["0.01M", "0.02M"]
 tokens = 4e3
 factors = [0.3, 1, 3, 900]
 [train]"""
@@ -43,16 +44,8 @@ def test_a_parabola_in_the_logarithm():
     assert best_rate([1, 2, 4], [1.0, 1.0, 1.0])[0] == 1
 
 
-def test_a_line_through_the_best_rates():
-    sizes = [1e5, 4e5, 2e6]
-    found = rule(sizes, [2e-3 * (n / 1e5) ** -0.3 for n in sizes])
-    assert found["lr_exponent"] == pytest.approx(-0.3)
-    assert found["lr"] * (1e5 / found["lr_size"]) ** found["lr_exponent"] == pytest.approx(2e-3)
-    assert found["lr_size"] == pytest.approx(exp(sum(map(log, sizes)) / 3))
-
-
 def test_a_tuned_study_with_replicates_and_repeats(tmp_path):
-    """One rate of four makes the models diverge; the others decide, and every run of the ladder uses the rule."""
+    """Every run of the ladder is trained at the rule's rates times the geometric mean of what was best."""
     study, out = tmp_path / "study.toml", tmp_path / "out"
     study.write_text(
         TUNED.replace("seed = 5", "seed = 6").replace("factors = [0.3, 1, 3, 900]", "factors = [0.3, 1, 3]")
@@ -60,8 +53,16 @@ def test_a_tuned_study_with_replicates_and_repeats(tmp_path):
     result = kleiber("run", study, "--out", out)
     assert result.returncode == 0, result.stderr
     tuned = json.loads((out / "lr.json").read_bytes())
-    assert len(tuned["trials"]) == 9
-    assert [point["size"] for point in tuned["points"]] == ["0.01M", "0.02M", "0.03M"]
+    train = parse_study(study.read_text(), "study.toml", tmp_path).train
+    assert [(trial["size"], trial["factor"]) for trial in tuned["trials"]] == [
+        (size, factor) for size in ("0.01M", "0.02M") for factor in (0.3, 1, 3)
+    ]
+    best = {point["size"]: point["factor"] for point in tuned["points"]}
+    assert list(best) == ["0.01M", "0.02M"]
+    assert tuned["factor"] == pytest.approx(sqrt(best["0.01M"] * best["0.02M"]))
+    for point in tuned["points"]:
+        told = f"[tune] {point['size']}: {point['factor']:g} times the rates is best, at the edge of what was tried"
+        assert (told in result.stderr) != point["inside"]
     table = pl.read_csv(out / "observations.csv")
     runs = table.select("arm", "size", "seed", "unique").unique().sort("arm", "size", "seed", "unique").rows()
     assert runs == [
@@ -70,17 +71,19 @@ def test_a_tuned_study_with_replicates_and_repeats(tmp_path):
         ("ref-3mer", "0.02M", 6, 1.0), ("ref-3mer", "0.02M", 7, 1.0),
     ]  # fmt: skip
     for row in table.iter_rows(named=True):
-        expected = tuned["lr"] * (row["n_params_non_embedding"] / tuned["lr_size"]) ** tuned["lr_exponent"]
-        assert row["peak_lr"] == pytest.approx(expected)
+        shape = shape_for(row["size"], row["vocab_size"], architecture=row["architecture"])
+        assert row["peak_lr"] == pytest.approx(tuned["factor"] * train.peak_lr(shape))
+        asked = json.loads((out / "runs" / row["run"] / "manifest.json").read_bytes())["config"]["train"]
+        assert asked["muon_lr"] == pytest.approx(tuned["factor"] * train.matrices_lr)
     states = json.loads(kleiber("status", study, "--out", out, "--json").stdout)
     assert [run["state"] for run in states] == ["done"] * 7
-    assert "tuned at 3 sizes" in (out / "report.html").read_text()
+    assert "tuned at 0.01M, 0.02M" in (out / "report.html").read_text()
 
 
 def test_trials_are_planned():
     study = parse_study(TUNED, "study.toml", Path("."))
     whole = plan(study)
-    assert len(whole.trials) == 12
+    assert len(whole.trials) == 8
     assert whole.flops == sum(run.flops for run in whole.runs) + sum(run.flops for run in whole.trials)
     assert {run.run.n_steps for run in whole.trials} == {16}
 

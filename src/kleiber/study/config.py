@@ -95,21 +95,21 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Tune:
-    """``[tune]``: a small sweep that finds the learning rate by size; without it `[train]` gives the rate.
+    """``[tune]``: short trials that find what all learning rates are multiplied by; without it they stay as they are.
 
     Attributes
     ----------
     sizes
-        At least three of them, as in the ladder; the first arm is trained.
+        As in the ladder; one is enough, as how rates change with the size was measured. The first arm is trained.
     tokens
         Data of each trial.
     factors
-        Multiples of the rate that `[train]` gives, at least three.
+        Multiples of the rates that `[train]` gives, at least three.
     """
 
     sizes: tuple[str, ...] = ()
     tokens: float = 1e6
-    factors: tuple[float, ...] = (0.5, 0.71, 1.0, 1.41, 2.0)
+    factors: tuple[float, ...] = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -312,9 +312,10 @@ def _check_values(study: Study, name: str) -> None:
         if strangers := sorted(set(getattr(ladder, key)) - set(ladder.sizes)):
             refuse(f"[ladder] {key}", f"names {strangers[0]!r}, which is none of its sizes.")
     tune = study.tune
-    for key, values in (("sizes", tune.sizes), ("factors", tune.factors)):
-        if tune.sizes and (len(values) < 3 or len(set(values)) < len(values)):
-            refuse(f"[tune] {key}", f"must be at least 3, each once, not {list(values)}.")
+    if len(set(tune.sizes)) < len(tune.sizes):
+        refuse("[tune] sizes", f"must be named once each, not {list(tune.sizes)}.")
+    if tune.sizes and (len(tune.factors) < 3 or len(set(tune.factors)) < len(tune.factors)):
+        refuse("[tune] factors", f"must be at least 3, each once, not {list(tune.factors)}.")
     if not all(1e-4 <= factor <= 1e4 for factor in tune.factors):
         refuse("[tune] factors", f"must be from 0.0001 to 10,000, not {list(tune.factors)}.")
     if not 1 <= tune.tokens < 1e18:

@@ -232,12 +232,11 @@ def checklist(study: Study, planned: Plan | None = None) -> list[dict[str, str]]
         _check("budgets over a factor of 4 or more", reach >= 4, reach >= 2, f"a factor of {reach:.3g}"),
         _check(
             "learning rate by size",
-            bool(study.tune.sizes) or train.lr_exponent != 0,
+            train.base_exponent != 0,
             True,
-            f"tuned at {len(study.tune.sizes)} sizes"
-            if study.tune.sizes
-            else f"{train.base_lr:g} at {train.lr_size:g} parameters, times (N / {train.lr_size:g})^"
-            f"{train.lr_exponent:g}",
+            f"{train.base_lr:.3g} at {train.lr_size:g} parameters, times (N / "
+            f"{train.lr_size:g})^{train.base_exponent:g}"
+            + (f", tuned at {', '.join(study.tune.sizes)}" if study.tune.sizes else ""),
         ),
         _check(
             "at least 2 seeds of 3 configurations",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,13 +65,11 @@ def run_of(study: Study, out: Path, unit: Unit) -> Run:
 
 
 def _settings(study: Study, out: Path, unit: Unit) -> TrainConfig:
-    """Return how a unit is trained: a trial at a multiple of the given rate, others by the tuned rule, if any."""
-    if unit.factor:
-        return replace(study.train, lr=study.train.base_lr * unit.factor)
+    """Return how a unit is trained: a trial at its multiple of the given rates, others at that which trials found."""
     if not study.tune.sizes:
         return study.train
-    tuned = json.loads((out / "lr.json").read_bytes())
-    return replace(study.train, **{key: tuned[key] for key in ("lr", "lr_size", "lr_exponent")})
+    factor = unit.factor or json.loads((out / "lr.json").read_bytes())["factor"]
+    return study.train.times_lr(factor, factor)
 
 
 def run_folder(out: Path, run: Run) -> Path:
