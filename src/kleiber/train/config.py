@@ -51,7 +51,7 @@ class Optimizer:
 
 OPTIMIZERS = {
     "muon": Optimizer(0.008, -0.1, "kleiber.train.optimizers:Muon", 0.0075),
-    "adamw": Optimizer(0.0018, -0.2),  # as high as DNABERT-2 takes; shortconv takes four times as much
+    "adamw": Optimizer(0.0018, -0.2),  # as high as DNABERT-2 takes; shortconv takes three times as much
 }
 """The one place where an optimizer is added (see "Add a part" of the how-tos); rates are from the notebook."""
 
