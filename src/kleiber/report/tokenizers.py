@@ -41,8 +41,7 @@ class EqualDifference:
     equal, score
         A key of `EQUAL` and one of `SCORES`.
     mean, low, high
-        With the 95 % interval; None where the two have no amount in common, an interval where there is one
-        run only.
+        With the 95 % interval; None where the two have no amount in common, an interval where there is one run only.
     n_points, n_runs
         Amounts at which the losses of two runs were compared, and the pairs of runs.
     """
@@ -118,7 +117,7 @@ def equal_differences(study: StudyOutput) -> list[EqualDifference]:
 
 def _difference(study: StudyOutput, paired: Paired, arm: str, other: str, equal: str, score: str) -> EqualDifference:
     runs, theirs = (_runs(study, paired, name, equal, score) for name in (arm, other))
-    gaps = [_gaps(runs[key], theirs[key]) for key in runs.keys() & theirs.keys()]
+    gaps = [_gaps(run, theirs[key]) for key, run in runs.items() if key in theirs]
     means = np.array([gap.mean(axis=0) for gap in gaps if len(gap)])
     n_points = sum(len(gap) for gap in gaps)
     if not len(means):

@@ -77,8 +77,8 @@ class Intervals:
 def lay_intervals(heldout: Corpus, tokenizer: Tokenizer, train: TrainConfig) -> Intervals:
     """Lay `eval_rows` intervals at most over the territory of a corpus, on the reference.
 
-    They depend on the territory and the row length, and not on the tokenizer. On either side a model sees
-    what a row of single bases has room for.
+    They depend on the territory and the row length, and not on the tokenizer. On either side a model sees what a row of
+    single bases has room for.
 
     Raises
     ------
