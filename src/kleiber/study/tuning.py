@@ -54,7 +54,7 @@ def tune(study: Study, out: Path, say: Narrator, engine: Engine) -> None:
                 tried.append((unit.factor, loss))
         if len(tried) < 3:
             raise DataError(
-                f"[tune] {size}: {len(tried)} of {len(study.tune.factors)} gave a finite loss; 3 are needed.\n"
+                f"[tune] {size}: {len(tried)} of {len(study.tune.factors)} factors gave a finite loss; 3 are needed.\n"
                 "  Lower [train] lr, or name other [tune] factors."
             )
         factor, is_inside = best_rate(*zip(*tried, strict=True))
