@@ -1,0 +1,53 @@
+"""Does the width of heads matter: two sizes with the heads of the rule, narrower and wider ones.
+
+    python benchmarks/heads.py FASTA [--out out/heads] [--workers 2]
+
+The ladder's heads are as wide as divides a width, up to 16, so that they go up and down between 8 and 16 along it: a
+step in the law if that mattered. Trains as `order_ladder.py` does, 1.4M tokens, two seeds, and scores all of the
+held-out stretch under three sets of masks. A run that is there is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+from chromosome import Chromosome
+
+from kleiber.model.config import shape_for
+from kleiber.train.config import TrainConfig
+
+RECIPE = TrainConfig(batch=16, eval_rows=2000, eval_masks=3)
+HEADS = {"0.52M": (13, 8, 4), "0.05M": (5, 4, 2)}
+SEEDS = (17, 18)
+TOKENS = 1.4e6
+
+
+def bits_at(chromosome: Chromosome, size: str, heads: int, seed: int) -> float:
+    """Train and score one network, in bits per base."""
+    shape = replace(shape_for(size, chromosome.tokenizer.vocab_size, architecture="shortconv"), heads=heads)
+    (model,) = chromosome.train(f"{size}.{heads}.{seed}", shape, chromosome.recipe, (TOKENS,), seed)
+    print(f"{size:>6}  heads of {shape.hidden / heads:g}, seed {seed}: {model.bits:.4f}", flush=True)
+    return model.bits
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("fasta", type=Path)
+    parser.add_argument("--holdout", default="20:3,000,001-4,000,000")
+    parser.add_argument("--out", type=Path, default=Path("out/heads"))
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    chromosome = Chromosome.prepare(options.fasta, options.holdout, options.out, RECIPE)
+    jobs = [(size, heads, seed) for size, widths in HEADS.items() for heads, seed in product(widths, SEEDS)]
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        for asked in [pool.submit(bits_at, chromosome, *job) for job in jobs]:
+            asked.result()
+
+
+if __name__ == "__main__":
+    main()
