@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kleiber.model.architectures import ARCHITECTURES
 from kleiber.model.attention import Attend, SelfAttention, alibi_slopes, attention, pick
 from kleiber.model.config import ModelConfig
 
@@ -30,8 +29,8 @@ class Embeddings(nn.Module):
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden)
         # A vector that all tokens share: AdamW moves it at every step, a rare token's own only when that is read. It
         # drowns them at the rates of small models, so other networks do without.
-        n_types = ARCHITECTURES[config.architecture].n_types
-        self.token_type_embeddings = nn.Embedding(n_types, config.hidden) if n_types else None
+        typed = config.architecture == "dnabert2"
+        self.token_type_embeddings = nn.Embedding(2, config.hidden) if typed else None
         self.LayerNorm = nn.LayerNorm(config.hidden, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
 

@@ -95,7 +95,7 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Tune:
-    """``[tune]``: short trials that find what all learning rates are multiplied by; without it they stay as they are.
+    """``[tune]``: short trials that find what all learning rates are multiplied by.
 
     Attributes
     ----------

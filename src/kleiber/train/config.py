@@ -28,7 +28,7 @@ ORIGINAL_WINDOW = 700  # bases
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What ``[train] optimizer`` names, and its peak rates, which grow with the root of the tokens in a step.
+    """What ``[train] optimizer`` names; its peak rates grow with the root of a step's tokens.
 
     Attributes
     ----------
