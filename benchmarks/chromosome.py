@@ -7,6 +7,7 @@ same network, recipe, data and seed, is not trained again.
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +30,20 @@ from kleiber.train.evaluate import Evaluation
 from kleiber.train.loop import train
 from kleiber.train.scoring import CLUSTERS, held_out
 
-__all__ = ["Chromosome", "Trained", "pooled"]
+__all__ = ["BPE", "Chromosome", "Trained", "arguments", "pooled"]
 
 SEED = 17  # of the tokenizer's DNA and of the held-out masks
 BPE, BASES = "bpe1024", 4.4  # of a token, about
+
+
+def arguments(out: str) -> ArgumentParser:
+    """Return a parser of what all these benchmarks are asked: a FASTA file, what is held out, a folder and workers."""
+    parser = ArgumentParser()
+    parser.add_argument("fasta", type=Path)
+    parser.add_argument("--holdout", default="20:3,000,001-4,000,000")
+    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--workers", type=int, default=2)
+    return parser
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,16 @@ held-out stretch under three sets of masks. A run that is there is not trained a
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import product
 from multiprocessing import get_context
-from pathlib import Path
 
-from chromosome import Chromosome
+from chromosome import Chromosome, arguments
+from order_ladder import RECIPE
 
 from kleiber.model.config import shape_for
-from kleiber.train.config import TrainConfig
 
-RECIPE = TrainConfig(batch=16, eval_rows=2000, eval_masks=3)
 HEADS = {"0.52M": (13, 8, 4), "0.05M": (5, 4, 2)}
 SEEDS = (17, 18)
 TOKENS = 1.4e6
@@ -36,12 +33,7 @@ def bits_at(chromosome: Chromosome, size: str, heads: int, seed: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("fasta", type=Path)
-    parser.add_argument("--holdout", default="20:3,000,001-4,000,000")
-    parser.add_argument("--out", type=Path, default=Path("out/heads"))
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
+    options = arguments("out/heads").parse_args()
     chromosome = Chromosome.prepare(options.fasta, options.holdout, options.out, RECIPE)
     jobs = [(size, heads, seed) for size, widths in HEADS.items() for heads, seed in product(widths, SEEDS)]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:

@@ -10,7 +10,6 @@ costs both networks. A run that is there is not trained again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -18,10 +17,9 @@ from dataclasses import replace
 from itertools import pairwise
 from math import sqrt
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import mean, variance
 
-from chromosome import Chromosome, Trained, pooled
+from chromosome import Chromosome, Trained, arguments, pooled
 
 from kleiber.model.config import shape_for
 from kleiber.scaling.pairs import bits_between
@@ -58,11 +56,7 @@ def trained(chromosome: Chromosome, job: Job) -> list[Trained]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("fasta", type=Path)
-    parser.add_argument("--holdout", default="20:3,000,001-4,000,000")
-    parser.add_argument("--out", type=Path, default=Path("out/ladder"))
-    parser.add_argument("--workers", type=int, default=2)
+    parser = arguments("out/ladder")
     parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
     chromosome = Chromosome.prepare(options.fasta, options.holdout, options.out, RECIPE)

@@ -6,24 +6,21 @@ On a whole chromosome without the stretch that is scored (rows of 128 tokens, BP
 Sizes: steps of 16 rows, 1.4M tokens; AdamW's rate and Muon's, each doubled and halved about the rule until the loss
 rises on both sides. Longer: 6M tokens of the same. 6-mers: three sizes, cut into those. Batches: 0.13M parameters, 2.8M
 tokens (6M at 128 rows); both rates together, which the rule multiplies by the root of the rows, and the rate of AdamW
-alone. The best rate is the lowest point of the
-parabola through the lowest loss and its neighbours, in the logarithm of the rate; the exponent is a line through those.
-A run that is there is not trained again.
+alone. The best rate is the lowest point of the parabola through the lowest loss and its neighbours, in the logarithm of
+the rate; the exponent is a line through those. A run that is there is not trained again.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from math import isfinite, log2
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
-from chromosome import BPE, Chromosome
+from chromosome import BPE, Chromosome, arguments
 
 from kleiber.model.config import shape_for
 from kleiber.scaling.optima import line
@@ -100,13 +97,9 @@ def search(chromosome: Chromosome, place: Place) -> dict[str, dict[int, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("fasta", type=Path)
-    parser.add_argument("--holdout", default="20:3,000,001-4,000,000")
-    parser.add_argument("--out", type=Path, default=Path("out/rates"))
+    parser = arguments("out/rates")
     kinds = list(dict.fromkeys(place.kind for place in PLACES))
     parser.add_argument("--only", nargs="*", choices=kinds, default=kinds)
-    parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     chromosome = Chromosome.prepare(options.fasta, options.holdout, options.out, RECIPE)
     places = [place for place in PLACES if place.kind in options.only]

@@ -13,7 +13,6 @@ down here and nowhere else; their own few parameters are not counted. A run that
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
@@ -23,13 +22,12 @@ from itertools import product
 from math import sqrt
 from multiprocessing import get_context
 from operator import sub
-from pathlib import Path
 from statistics import mean, median, variance
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from chromosome import Chromosome, Trained, pooled
+from chromosome import Chromosome, Trained, arguments, pooled
 from scipy.stats import chi2
 from torch import Tensor, nn
 
@@ -346,12 +344,8 @@ def table(found: list[Tuned]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("fasta", type=Path)
-    parser.add_argument("--holdout", default="20:3,000,001-4,000,000")
-    parser.add_argument("--out", type=Path, default=Path("out/recipe"))
+    parser = arguments("out/recipe")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     chromosome = Chromosome.prepare(options.fasta, options.holdout, options.out, RECIPE)
     names = list(dict.fromkeys(["recipe", *options.only]))
